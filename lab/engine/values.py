@@ -1,0 +1,239 @@
+"""Property values of the engine, and their three encodings: protobuf for the SDK, JSON for state, text for people.
+
+In Python a value is plain JSON plus the wrappers below, so that everything else in the engine can use ordinary
+dictionaries and never meets a wire signature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from google.protobuf import json_format, struct_pb2
+
+SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
+"""The key that marks an object on the wire, and in state, as something other than a plain object."""
+SECRET_SIGNATURE: Final = "1b47061264138c4ac30d75fd1eb44270"
+ASSET_SIGNATURE: Final = "c44067f5952c0a294b673a41bacd8c17"
+ARCHIVE_SIGNATURE: Final = "0def7320c3a5731c473e5ecbe6d01bc7"
+RESOURCE_SIGNATURE: Final = "5cf8f73096256a8f31e491e813e4eb8e"
+OUTPUT_SIGNATURE: Final = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
+UNKNOWN_STRING: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+"""How the SDK writes a value that will be known only once its resource exists."""
+HIDDEN: Final = "[secret]"
+
+
+class Unknown:
+    """A value that is not known yet; compare with `is UNKNOWN`."""
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN: Final = Unknown()
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A value that must be encrypted in state and never shown. Never nested in another secret."""
+
+    value: Any
+
+    def __repr__(self) -> str:
+        return f"Secret({HIDDEN})"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A text (`text`), a file (`path`) or a remote file (`uri`); `hash` makes a changed file a changed value."""
+
+    text: str | None = None
+    path: str | None = None
+    uri: str | None = None
+    hash: str = ""
+
+    def read(self) -> str:
+        """Return the content; a remote one is an error, since nothing here needs it."""
+        if self.text is not None:
+            return self.text
+        if self.path is None:
+            raise ValueError(f"remote assets are not supported by the embedded engine: {self.uri}")
+        return Path(self.path).read_text()
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A folder or archive file (`path`), or a remote one (`uri`)."""
+
+    path: str | None = None
+    uri: str | None = None
+
+
+@dataclass(frozen=True)
+class ResourceReference:
+    """A resource used as a value; `id` is None for components."""
+
+    urn: str
+    id: Any = None
+
+
+def encode(value: Any, secret: Callable[[Any], Any]) -> Any:
+    """Turn a value into plain JSON with signatures.
+
+    Args:
+        value: The value; mappings, sequences, scalars and the wrappers of this module.
+        secret: Says what stands for a secret; gets the secret's content, already encoded.
+    """
+    match value:
+        case Secret(value=content):
+            return secret(encode(content, secret))
+        case Unknown():
+            return UNKNOWN_STRING
+        case Mapping():
+            return {key: encode(item, secret) for key, item in value.items()}
+        case list() | tuple():
+            return [encode(item, secret) for item in value]
+        case Asset():
+            fields = {"text": value.text, "path": value.path, "uri": value.uri, "hash": value.hash or None}
+            return {SIGNATURE: ASSET_SIGNATURE} | {key: item for key, item in fields.items() if item is not None}
+        case Archive():
+            fields = {"path": value.path, "uri": value.uri}
+            return {SIGNATURE: ARCHIVE_SIGNATURE} | {key: item for key, item in fields.items() if item is not None}
+        case ResourceReference():
+            reference = {SIGNATURE: RESOURCE_SIGNATURE, "urn": value.urn}
+            return reference if value.id is None else reference | {"id": encode(value.id, secret)}
+        case _:
+            return value
+
+
+def decode(value: Any, secret: Callable[[Mapping[str, Any]], Any] = lambda wire: wire.get("value")) -> Any:
+    """Undo `encode`; whole numbers become integers.
+
+    Args:
+        value: JSON with signatures, as the SDK or the state file holds it.
+        secret: Returns the (still encoded) content of a secret from its wire form.
+    """
+    if isinstance(value, list):
+        return [decode(item, secret) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if value == UNKNOWN_STRING:
+        return UNKNOWN
+    if not isinstance(value, dict):
+        return value
+    match value.get(SIGNATURE):
+        case str(signature) if signature == SECRET_SIGNATURE:
+            return make_secret(decode(secret(value), secret))
+        case str(signature) if signature == OUTPUT_SIGNATURE:
+            content = decode(value["value"], secret) if "value" in value else UNKNOWN
+            return make_secret(content) if value.get("secret") else content
+        case str(signature) if signature == ASSET_SIGNATURE:
+            return _asset(value)
+        case str(signature) if signature == ARCHIVE_SIGNATURE:
+            return Archive(value.get("path"), value.get("uri"))
+        case str(signature) if signature == RESOURCE_SIGNATURE:
+            return ResourceReference(value["urn"], decode(value["id"], secret) if "id" in value else None)
+        case _:
+            return {key: decode(item, secret) for key, item in value.items()}
+
+
+def _asset(wire: Mapping[str, Any]) -> Asset:
+    path, text = wire.get("path"), wire.get("text")
+    digest = wire.get("hash", "")
+    if not digest and (text is not None or path is not None):
+        content = text.encode() if text is not None else Path(os.fspath(path or "")).read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+    return Asset(text, path, wire.get("uri"), digest)
+
+
+def from_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
+    """Read the properties that the SDK sent."""
+    return {key: decode(item) for key, item in json_format.MessageToDict(struct).items()}
+
+
+def to_struct(values: Mapping[str, Any]) -> struct_pb2.Struct:
+    """Write properties for the SDK, secrets marked as such."""
+    struct = struct_pb2.Struct()
+    struct.update(encode(values, lambda content: {SIGNATURE: SECRET_SIGNATURE, "value": content}))
+    return struct
+
+
+def make_secret(value: Any) -> Secret:
+    """Wrap a value, secrets inside it dissolved, since the whole is secret now."""
+    return Secret(strip_secrets(value))
+
+
+def strip_secrets(value: Any) -> Any:
+    """Return the value with every secret unwrapped, as providers need it."""
+    match value:
+        case Secret(value=content):
+            return strip_secrets(content)
+        case Mapping():
+            return {key: strip_secrets(item) for key, item in value.items()}
+        case list() | tuple():
+            return [strip_secrets(item) for item in value]
+        case _:
+            return value
+
+
+def redact(value: Any) -> Any:
+    """Return plain JSON for display: secrets as "[secret]", unknown values as the SDK's string."""
+    return encode(value, lambda _: HIDDEN)
+
+
+def has_secret(value: Any) -> bool:
+    """Tell whether any part of the value is secret."""
+    return _any(value, lambda item: isinstance(item, Secret))
+
+
+def has_unknown(value: Any) -> bool:
+    """Tell whether any part of the value is not known yet."""
+    return _any(value, lambda item: item is UNKNOWN)
+
+
+def _any(value: Any, test: Callable[[Any], bool]) -> bool:
+    if test(value):
+        return True
+    match value:
+        case Secret(value=content):
+            return _any(content, test)
+        case Mapping():
+            return any(_any(item, test) for item in value.values())
+        case list() | tuple():
+            return any(_any(item, test) for item in value)
+        case ResourceReference(id=identity):
+            return test(identity)
+        case _:
+            return False
+
+
+def copy_secrets(outputs: Any, inputs: Any) -> Any:
+    """Mark in outputs what is secret at the same place in inputs, since providers are given plain values."""
+    if isinstance(outputs, Secret):
+        return outputs
+    if isinstance(inputs, Secret):
+        return make_secret(outputs)
+    if isinstance(outputs, Mapping) and isinstance(inputs, Mapping):
+        return {key: copy_secrets(item, inputs[key]) if key in inputs else item for key, item in outputs.items()}
+    if isinstance(outputs, list) and isinstance(inputs, list) and has_secret(inputs):
+        return make_secret(outputs)
+    return outputs
+
+
+def secret_strings(value: Any, inside: bool = False) -> set[str]:
+    """Collect the texts inside secrets, for hiding them wherever else they turn up (logs, error messages)."""
+    match value:
+        case Secret(value=content):
+            return secret_strings(content, inside=True)
+        case Mapping():
+            return set().union(*(secret_strings(item, inside) for item in value.values()))
+        case list() | tuple():
+            return set().union(*(secret_strings(item, inside) for item in value))
+        case str() if inside and value and value != UNKNOWN_STRING:
+            return {value}
+        case _:
+            return set()
