@@ -1,0 +1,351 @@
+"""Commands: what the two command resources and the `run` function do, on this machine and over a real ssh server."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+
+from lab.engine.providers.base import CheckError, Context, ProviderError
+from lab.engine.providers.command import LOCAL, REMOTE, CommandProvider
+from lab.engine.values import UNKNOWN, Secret
+
+PROVIDER = CommandProvider({})
+URN = "urn:pulumi:dev::p::command:local:Command::hello"
+
+
+def context(**options: Any) -> Context:
+    return Context(urn=URN, **options)
+
+
+class TestLocal:
+    def test_create_returns_inputs_and_output_without_the_last_newline(self) -> None:
+        id_, outputs = PROVIDER.create(LOCAL, {"create": "cat; echo; echo err >&2", "stdin": "in"}, context())
+        assert id_.startswith("hello") and len(id_) == len("hello") + 8
+        assert outputs == {"create": "cat; echo; echo err >&2", "stdin": "in", "stdout": "in", "stderr": "err"}
+
+    def test_failure_shows_status_command_and_all_output_in_order(self) -> None:
+        with pytest.raises(ProviderError) as failure:
+            PROVIDER.create(LOCAL, {"create": 'echo "a"; sleep 0.1; echo b >&2; exit 3'}, context())
+        assert str(failure.value) == 'exit status 3: running "echo \\"a\\"; sleep 0.1; echo b >&2; exit 3":\na\nb\n'
+        assert failure.value.partial is None
+
+    def test_signal_is_named(self) -> None:
+        with pytest.raises(ProviderError, match="signal: SIGTERM"):
+            PROVIDER.create(LOCAL, {"create": "kill $$"}, context())
+
+    def test_directory_environment_and_interpreter(self, tmp_path: Path) -> None:
+        inputs = {
+            "create": "import os; print(os.getcwd(), os.environ['A'])",
+            "dir": str(tmp_path),
+            "environment": {"A": "b"},
+            "interpreter": ["python3", "-c"],
+        }
+        assert PROVIDER.create(LOCAL, inputs, context())[1]["stdout"] == f"{tmp_path} b"
+
+    def test_what_cannot_be_started_is_named(self) -> None:
+        with pytest.raises(ProviderError, match=r"cannot start /nowhere: No such file or directory: running"):
+            PROVIDER.create(LOCAL, {"create": "true", "dir": "/nowhere"}, context())
+
+    def test_update_runs_update_with_the_previous_output(self) -> None:
+        inputs = {"create": "echo new", "update": 'echo "was $PULUMI_COMMAND_STDOUT ${PULUMI_COMMAND_STDERR-unset}"'}
+        outputs = PROVIDER.update(LOCAL, "id", inputs, {"stdout": "old", "stderr": ""}, inputs, context())
+        assert outputs["stdout"] == "was old unset"
+
+    def test_update_falls_back_to_create(self) -> None:
+        assert PROVIDER.update(LOCAL, "id", {}, {}, {"create": "echo new"}, context())["stdout"] == "new"
+
+    def test_update_without_a_command_keeps_the_output(self) -> None:
+        assert PROVIDER.update(LOCAL, "id", {}, {"stdout": "x"}, {"delete": "d"}, context())["stdout"] == "x"
+
+    def test_previous_output_can_be_left_out(self) -> None:
+        inputs = {"update": "echo ${PULUMI_COMMAND_STDOUT-unset}", "addPreviousOutputInEnv": False}
+        assert PROVIDER.update(LOCAL, "id", {}, {"stdout": "x"}, inputs, context())["stdout"] == "unset"
+
+    def test_delete_runs_delete(self, tmp_path: Path) -> None:
+        PROVIDER.delete(LOCAL, "id", {"delete": f"touch {tmp_path}/gone"}, {}, context())
+        assert (tmp_path / "gone").exists()
+
+    def test_preview_runs_nothing(self, tmp_path: Path) -> None:
+        inputs = {"create": f"touch {tmp_path}/made"}
+        id_, outputs = PROVIDER.create(LOCAL, inputs, context(preview=True))
+        assert (id_, outputs["stdout"], outputs["stderr"]) == ("", UNKNOWN, UNKNOWN)
+        assert PROVIDER.update(LOCAL, "i", {}, {}, inputs, context(preview=True))["stdout"] is UNKNOWN
+        assert not (tmp_path / "made").exists()
+
+    def test_custom_timeout_ends_the_whole_process_group(self) -> None:
+        begun = time.monotonic()
+        with pytest.raises(ProviderError, match=r"timed out after 0\.3 s: running"):
+            PROVIDER.create(LOCAL, {"create": "sleep 60 & sleep 60"}, context(timeout=0.3))
+        assert time.monotonic() - begun < 3
+
+    @pytest.mark.parametrize(
+        ("logging", "shown"),
+        [(None, ["o", "e"]), ("stdout", ["o"]), ("stderr", ["e"]), ("none", []), ("stdoutAndStderr", ["o", "e"])],
+    )
+    def test_logging_says_which_lines_are_reported(self, logging: str | None, shown: list[str]) -> None:
+        lines: list[str] = []
+        inputs = {"create": "echo o; echo e >&2"} | ({"logging": logging} if logging else {})
+        PROVIDER.create(LOCAL, inputs, context(report=lines.append))
+        assert sorted(lines) == sorted(shown)
+
+    def test_run_function(self) -> None:
+        result = PROVIDER.invoke("command:local:run", {"command": "cat", "stdin": "x", "dir": None})
+        assert result == {"command": "cat", "stdin": "x", "stdout": "x", "stderr": ""}
+
+    def test_run_refuses_what_it_cannot_do(self) -> None:
+        with pytest.raises(CheckError, match=r"assetPaths: is not supported by the embedded engine"):
+            PROVIDER.invoke("command:local:run", {"command": "true", "assetPaths": ["*"]})
+
+
+class TestCheckAndDiff:
+    def test_unsupported_inputs_and_bad_logging_are_all_named(self) -> None:
+        with pytest.raises(CheckError) as failure:
+            PROVIDER.check(LOCAL, None, {"archivePaths": ["x"], "logging": "loud"}, name="n")
+        assert [path for path, _ in failure.value.problems] == ["archivePaths", "logging"]
+
+    def test_connection_gets_the_defaults(self) -> None:
+        checked = PROVIDER.check(REMOTE, None, {"connection": {"host": "h", "proxy": {"host": "p"}}}, name="n")
+        defaults = {"user": "root", "port": 22, "dialErrorLimit": 10, "perDialTimeout": 15}
+        assert checked["connection"] == {"host": "h", **defaults, "proxy": {"host": "p", **defaults}}
+
+    def test_bad_connection(self) -> None:
+        connection = {"hots": "h", "hostKey": "ssh-ed25519 nonsense", "proxy": {"proxy": {}}}
+        with pytest.raises(CheckError) as failure:
+            PROVIDER.check(REMOTE, None, {"connection": connection}, name="n")
+        assert [path for path, _ in failure.value.problems] == [
+            "connection.hots",
+            "connection.host",
+            "connection.proxy.proxy",
+            "connection.proxy.host",
+            "connection.hostKey",
+        ]
+
+    def test_unknown_connection_passes(self) -> None:
+        assert PROVIDER.check(REMOTE, None, {"connection": UNKNOWN}, name="n") == {"connection": UNKNOWN}
+        host = {"connection": {"host": UNKNOWN, "hostKey": UNKNOWN, "privateKey": UNKNOWN}}
+        assert PROVIDER.check(REMOTE, None, host, name="n")["connection"]["host"] is UNKNOWN
+
+    def test_triggers_replace_and_the_rest_updates(self) -> None:
+        old = {"create": "a", "triggers": [1]}
+        changed = PROVIDER.diff(LOCAL, "i", old, {}, {"create": "b", "triggers": [1], "stdin": "s"})
+        assert (changed.changed, changed.replace) == (True, ())
+        assert {path: item.kind for path, item in changed.detailed.items()} == {"create": "update", "stdin": "add"}
+        assert PROVIDER.diff(LOCAL, "i", old, {}, {"create": "a", "triggers": [2]}).replace == ("triggers[0]",)
+        assert not PROVIDER.diff(LOCAL, "i", old, {}, dict(old)).changed
+
+
+@dataclass
+class Server:
+    """An ssh server on the loopback interface that runs commands with /bin/sh, in a thread of its own."""
+
+    host_key: asyncssh.SSHKey
+    user_key: asyncssh.SSHKey
+    port: int = 0
+    connections: int = 0
+    seen: list[dict[str, str]] = field(default_factory=list)
+
+    def connection(self, **more: Any) -> dict[str, Any]:
+        given = {
+            "host": "127.0.0.1",
+            "port": self.port,
+            "privateKey": self.user_key.export_private_key().decode(),
+            "hostKey": self.host_key.export_public_key().decode(),
+            "dialErrorLimit": 1,
+            "perDialTimeout": 5,
+        }
+        return PROVIDER.check(REMOTE, None, {"connection": given | more}, name="n")["connection"]
+
+    async def handle(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        self.seen.append(dict(process.env))
+        assert process.command is not None
+        shell = await asyncio.create_subprocess_exec(
+            "/bin/sh",
+            "-c",
+            process.command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        await process.redirect(shell.stdin, shell.stdout, shell.stderr)
+        status = await shell.wait()
+        await process.stdout.drain()
+        if status < 0:
+            process.exit_with_signal("TERM")
+        else:
+            process.exit(status)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    result = Server(asyncssh.generate_private_key("ssh-ed25519"), asyncssh.generate_private_key("ssh-ed25519"))
+
+    class Accept(asyncssh.SSHServer):
+        def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+            result.connections += 1
+
+        def connection_requested(self, *_: Any) -> bool:
+            return True
+
+    async def listen() -> asyncssh.SSHAcceptor:
+        keys = asyncssh.import_authorized_keys(result.user_key.export_public_key().decode())
+        return await asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_factory=Accept,
+            server_host_keys=[result.host_key],
+            authorized_client_keys=keys,
+            process_factory=result.handle,
+            encoding=None,
+        )
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    acceptor = asyncio.run_coroutine_threadsafe(listen(), loop).result(10)
+    result.port = acceptor.get_port()
+    yield result
+
+    async def close() -> None:
+        acceptor.close()
+        await acceptor.wait_closed()
+        await asyncio.sleep(0.05)
+
+    asyncio.run_coroutine_threadsafe(close(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture(autouse=True)
+def no_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+
+
+class TestRemote:
+    def test_create_update_delete(self, server: Server, tmp_path: Path) -> None:
+        inputs = {
+            "connection": server.connection(),
+            "create": "cat; echo err >&2",
+            "update": "echo updated",
+            "delete": f"cat > {tmp_path}/gone",
+            "stdin": "given",
+        }
+        _, outputs = PROVIDER.create(REMOTE, inputs, context())
+        assert (outputs["stdout"], outputs["stderr"]) == ("given", "err")
+        assert outputs["connection"] == Secret(inputs["connection"])
+        outputs = PROVIDER.update(REMOTE, "i", inputs, outputs, inputs, context())
+        assert outputs["stdout"] == "updated"
+        assert server.seen[-1] == {"PULUMI_COMMAND_STDOUT": "given", "PULUMI_COMMAND_STDERR": "err"}
+        PROVIDER.delete(REMOTE, "i", inputs, outputs, context())
+        assert (tmp_path / "gone").read_text() == "given"
+
+    def test_failure_shows_status_command_and_output(self, server: Server) -> None:
+        inputs = {"connection": server.connection(), "create": "echo out; sleep 0.2; echo err >&2; exit 7"}
+        with pytest.raises(ProviderError) as failure:
+            PROVIDER.create(REMOTE, inputs, context())
+        assert str(failure.value) == f'Process exited with status 7: running "{inputs["create"]}":\nout\nerr\n'
+
+    def test_signal(self, server: Server) -> None:
+        with pytest.raises(ProviderError, match="Process exited from signal TERM"):
+            PROVIDER.create(REMOTE, {"connection": server.connection(), "create": "kill $$"}, context())
+
+    def test_lines_longer_than_any_buffer(self, server: Server) -> None:
+        lines: list[str] = []
+        inputs = {"connection": server.connection(), "create": "head -c 3000000 /dev/zero | tr '\\0' x; echo; echo end"}
+        _, outputs = PROVIDER.create(REMOTE, inputs, context(report=lines.append))
+        assert outputs["stdout"] == "x" * 3_000_000 + "\nend"
+        assert [len(line) for line in lines] == [3_000_000, 3]
+
+    def test_input_that_the_command_does_not_read(self, server: Server) -> None:
+        inputs = {"connection": server.connection(), "create": "echo done", "stdin": "x" * 3_000_000}
+        assert PROVIDER.create(REMOTE, inputs, context())[1]["stdout"] == "done"
+
+    def test_hanging_command_ends_by_its_own_deadline(self, server: Server) -> None:
+        inputs = {"connection": server.connection(), "create": "timeout 1 sleep 60"}
+        with pytest.raises(ProviderError, match="exited with status 124"):
+            PROVIDER.create(REMOTE, inputs, context())
+
+    def test_hanging_command_ends_by_the_custom_timeout(self, server: Server) -> None:
+        begun = time.monotonic()
+        with pytest.raises(ProviderError, match=r"timed out after 0\.5 s: running .*\n.*begun"):
+            inputs = {"connection": server.connection(), "create": "echo begun; exec timeout 5 sleep 60"}
+            PROVIDER.create(REMOTE, inputs, context(timeout=0.5))
+        assert time.monotonic() - begun < 3
+
+    def test_interrupt_ends_the_wait(self, server: Server) -> None:
+        cancelled = threading.Event()
+        cancelled.set()
+        with pytest.raises(ProviderError, match="interrupted"):
+            inputs = {"connection": server.connection(), "create": "timeout 5 sleep 60"}
+            PROVIDER.create(REMOTE, inputs, context(cancelled=cancelled))
+
+    def test_wrong_host_key_is_final_and_names_both(self, server: Server) -> None:
+        other = asyncssh.generate_private_key("ssh-ed25519")
+        connection = server.connection(hostKey=other.export_public_key().decode(), dialErrorLimit=5)
+        before = server.connections
+        with pytest.raises(ProviderError, match="host key mismatch") as failure:
+            PROVIDER.create(REMOTE, {"connection": connection, "create": "true"}, context())
+        assert server.host_key.get_fingerprint() in str(failure.value)
+        assert other.get_fingerprint() in str(failure.value)
+        assert server.connections == before + 1
+
+    def test_host_key_of_a_type_that_the_server_lacks(self, server: Server) -> None:
+        other = asyncssh.generate_private_key("ecdsa-sha2-nistp256").export_public_key().decode()
+        with pytest.raises(ProviderError, match="no host key of type ecdsa-sha2-nistp256"):
+            connection = server.connection(hostKey=other, dialErrorLimit=0)
+            PROVIDER.create(REMOTE, {"connection": connection, "create": "true"}, context())
+
+    def test_no_host_key_means_no_check(self, server: Server) -> None:
+        connection = server.connection(hostKey=None)
+        assert PROVIDER.create(REMOTE, {"connection": connection, "create": "echo ok"}, context())[1]["stdout"] == "ok"
+
+    def test_wrong_user_key(self, server: Server) -> None:
+        key = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
+        with pytest.raises(ProviderError, match="user root could not log in"):
+            connection = server.connection(privateKey=key, dialErrorLimit=0)
+            PROVIDER.create(REMOTE, {"connection": connection, "create": "true"}, context())
+
+    def test_encrypted_private_key(self, server: Server) -> None:
+        key = server.user_key.export_private_key(passphrase="pass").decode()
+        connection = server.connection(privateKey=key, privateKeyPassword="pass")
+        assert PROVIDER.create(REMOTE, {"connection": connection, "create": "echo ok"}, context())[1]["stdout"] == "ok"
+        with pytest.raises(CheckError, match=r"connection\.privateKey: is not a key that ssh can read"):
+            server.connection(privateKey=key)
+
+    def test_through_a_bastion(self, server: Server) -> None:
+        before = server.connections
+        connection = server.connection(proxy=server.connection())
+        assert PROVIDER.create(REMOTE, {"connection": connection, "create": "echo ok"}, context())[1]["stdout"] == "ok"
+        assert server.connections == before + 2
+
+    def test_unreachable_port_fails_within_the_limit(self) -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            port = unused.getsockname()[1]
+        reports: list[str] = []
+        connection = {"host": "127.0.0.1", "port": port, "dialErrorLimit": 2, "perDialTimeout": 1, "user": "root"}
+        with pytest.raises(ProviderError) as failure:
+            PROVIDER.create(REMOTE, {"connection": connection, "create": "true"}, context(report=reports.append))
+        assert str(failure.value) == f"after 2 failed attempts: ssh to 127.0.0.1:{port}: connection refused"
+        assert len(reports) == 2
+
+    def test_silent_port_fails_within_the_dial_timeout(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            port = silent.getsockname()[1]
+            connection = {"host": "127.0.0.1", "port": port, "dialErrorLimit": 0, "perDialTimeout": 1, "user": "root"}
+            with pytest.raises(ProviderError, match="no answer within 1 s"):
+                PROVIDER.create(REMOTE, {"connection": connection, "create": "true"}, context())
+
+
+def test_provider_refuses_configuration() -> None:
+    with pytest.raises(CheckError, match="user: is not an option of the command provider"):
+        CommandProvider({"user": "x"})
