@@ -1,20 +1,16 @@
 """The only reader of the stack's configuration: `load()` gives it checked, or one error that lists every problem."""
 
-from settings.models import (
-    Cluster,
-    EastWestGateway,
-    Hosts,
-    Istio,
-    Probe,
-    Service,
-    StackConfig,
-    VirtualMachine,
-    Workload,
-)
+from settings.checks import CLUSTER_DOMAIN, service_host
+from settings.models import Cluster, EastWestGateway, Hosts, Istio, StackConfig
+from settings.parsing import parse
 from settings.problems import Problem, SettingsError
 from settings.result import Connection, Settings, SidecarPackage
+from settings.source import load
+from settings.stack_file import from_stack_file
+from settings.workload_models import Probe, Service, VirtualMachine, Workload
 
 __all__ = [
+    "CLUSTER_DOMAIN",
     "Cluster",
     "Connection",
     "EastWestGateway",
@@ -29,4 +25,8 @@ __all__ = [
     "StackConfig",
     "VirtualMachine",
     "Workload",
+    "from_stack_file",
+    "load",
+    "parse",
+    "service_host",
 ]

@@ -1,4 +1,4 @@
-"""The one form in which a mistake in a stack's configuration is told: `path: what is wrong (got ...), what would be right`.
+"""The one form in which a mistake in a stack's configuration is told: `path: what is wrong (got ...), what is right`.
 
 Every check yields `Problem`s instead of raising, so that a user sees all of them at once.
 """
@@ -28,6 +28,11 @@ class Problem:
     got: Any = UNSHOWN
     right: str
 
+    @property
+    def section(self) -> str:
+        """The top-level key that the problem is in."""
+        return re.split(r"[.\[]", self.path, maxsplit=1)[0]
+
     def __str__(self) -> str:
         """Return the line a user reads."""
         got = "" if self.got is UNSHOWN else f" (got {show(self.got)})"
@@ -42,6 +47,15 @@ class SettingsError(Exception):
         count = len(self.problems)
         title = f"the configuration has {count} problem{'' if count == 1 else 's'}:"
         super().__init__("\n".join([title, *(f"  {problem}" for problem in self.problems)]))
+
+
+class Refused(Exception):
+    """A value, or the file it points to, cannot be used: what is wrong, and what would be right."""
+
+    def __init__(self, what: str, right: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.right = right
 
 
 def wrong(what: str, right: str) -> PydanticCustomError:
@@ -75,7 +89,7 @@ def show(value: Any) -> str:
             return "a private key"
         case str():
             quoted = json.dumps(value, ensure_ascii=not value.isprintable())
-            return quoted if len(quoted) <= _SHOWN else f"{quoted[: _SHOWN - 4]}...\""
+            return quoted if len(quoted) <= _SHOWN else f'{quoted[: _SHOWN - 4]}..."'
         case int() | float():
             return f"the number {value}"
         case dict():

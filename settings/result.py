@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from settings.models import Cluster, EastWestGateway, Hosts, Istio, Workload
+from settings.models import Cluster, EastWestGateway, Hosts, Istio
+from settings.workload_models import Workload
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,7 +127,7 @@ def _fqdn(value: str) -> str:
         raise wrong("not a DNS name (RFC 1123 subdomain)", "lower-case letters, digits, '-' and '.'")
     if "." not in value:
         raise wrong(
-            "a short host name, which a ServiceEntry takes literally and a VirtualService expands, so the two never meet",
+            "a short host name: a ServiceEntry takes it literally, a VirtualService expands it, so the two never meet",
             f"the full name as in {value}.<namespace>.svc.cluster.local",
         )
     return value
@@ -155,13 +155,23 @@ User = Annotated[
 """A login name on a VM."""
 
 
+UrlPath = Annotated[str, _text(r"/[!-~]*", "not a URL path", "a path as in /healthz", 2048)]
+"""What a probe asks for."""
+
+
 def _url(value: str) -> str:
     try:
         url = urlsplit(value)
         host, port = url.hostname, url.port
     except ValueError:
         host = port = url = None
-    if url is None or url.scheme not in {"http", "https"} or not host or not re.fullmatch(r"[!-~]+", value) or port == 0:
+    if (
+        url is None
+        or url.scheme not in {"http", "https"}
+        or not host
+        or not re.fullmatch(r"[!-~]+", value)
+        or port == 0
+    ):
         raise wrong("not an http or https address", "a URL as in https://host/istio-sidecar.deb")
     if url.username is not None or url.password is not None:
         raise PydanticCustomError(

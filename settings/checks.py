@@ -1,0 +1,206 @@
+"""What must hold between the parts of a configuration, each of which is right by itself.
+
+They work on a `Draft`, so they report even while other parts are wrong.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from settings.draft import Draft, Vm
+from settings.workload_models import Workload
+from settings.problems import Problem, join
+
+CLUSTER_DOMAIN = "svc.cluster.local"
+ENVOY_PORTS = range(15000, 15091)
+"""Ports that the sidecar takes for itself on a VM."""
+
+_NAMESPACES = {"default", "istio-system", "kube-node-lease", "kube-public", "kube-system"}
+_ISTIOD_VALUES = {
+    "_internal_defaults_do_not_set": "the keys below it, at the top level",
+    "global.hub": "istio.hub",
+    "global.istioNamespace": "nothing: it is istio-system",
+    "global.meshID": "istio.meshId",
+    "global.multiCluster.clusterName": "cluster.name",
+    "global.network": "cluster.network",
+    "global.tag": "istio.tag",
+    "meshConfig.trustDomain": "istio.trustDomain",
+    "revision": "istio.revision",
+}
+_GATEWAY_VALUES = {
+    "_internal_defaults_do_not_set": "the keys below it, at the top level",
+    "networkGateway": "cluster.network",
+    "revision": "istio.revision",
+    "service.type": "eastWestGateway.service",
+}
+
+
+def check(draft: Draft) -> Iterator[Problem]:
+    """Yield what is wrong between the parts."""
+    yield from _not_yet(draft)
+    yield from _chart_values(draft)
+    for name, workload in draft.workloads.items():
+        yield from _workload(name, workload)
+        yield from _ports(name, workload)
+        if workload.service is not None:
+            yield from _service(name, workload)
+    yield from _same_host(draft.workloads)
+    yield from _vms_apart(draft.vms)
+    yield from _ssh_ports(draft)
+
+
+def _not_yet(draft: Draft) -> Iterator[Problem]:
+    """Yield the choices that this version knows but cannot make."""
+    istio, gateway = draft.istio, draft.east_west_gateway
+    what = "not supported yet"
+    if istio is not None and istio.install != "helm":
+        yield Problem(path="istio.install", what=what, got=istio.install, right="helm")
+    if gateway is not None and gateway.service != "LoadBalancer":
+        yield Problem(path="eastWestGateway.service", what=what, got=gateway.service, right="LoadBalancer")
+    if gateway is not None and not gateway.expose_istiod:
+        yield Problem(path="eastWestGateway.exposeIstiod", what=what, got=False, right="true")
+
+
+def _chart_values(draft: Draft) -> Iterator[Problem]:
+    """Yield chart values that contradict a key of their own."""
+    for section, part, reserved in (
+        ("istio", draft.istio, _ISTIOD_VALUES),
+        ("eastWestGateway", draft.east_west_gateway, _GATEWAY_VALUES),
+    ):
+        for path, instead in reserved.items():
+            if part is not None and _has(part.values, path.split(".")):
+                yield Problem(
+                    path=join(section, "values", *path.split(".")), what="set by the program", right=f"set {instead}"
+                )
+
+
+def _has(values: Mapping[str, Any], keys: list[str]) -> bool:
+    """Return whether nested values have a path."""
+    here: Any = values
+    for key in keys:
+        if not isinstance(here, Mapping) or key not in here:
+            return False
+        here = here[key]
+    return True
+
+
+def _workload(name: str, workload: Workload) -> Iterator[Problem]:
+    """Yield what is wrong with the namespace and identity of a workload."""
+    if workload.namespace in _NAMESPACES:
+        yield Problem(
+            path=join("workloads", name, "namespace"),
+            what="a namespace that is the cluster's or Istio's own",
+            got=workload.namespace,
+            right="one for workloads, which the program makes",
+        )
+    if workload.service_account == "default":
+        yield Problem(
+            path=join("workloads", name, "serviceAccount"),
+            what="the account that every pod of the namespace bears",
+            got=workload.service_account,
+            right=f"one of its own, as in {name}",
+        )
+
+
+def _ports(name: str, workload: Workload) -> Iterator[Problem]:
+    """Yield what is wrong with the ports of a workload."""
+    yield from _twice(workload.ports, "workloads", name, "ports")
+    for port_name, port in workload.ports.items():
+        if port in ENVOY_PORTS:
+            yield Problem(
+                path=join("workloads", name, "ports", port_name),
+                what=f"one of the sidecar's own ports ({ENVOY_PORTS[0]}-{ENVOY_PORTS[-1]})",
+                got=port,
+                right="let the application listen on another one",
+            )
+
+
+def _twice(ports: Mapping[str, int], *path: str) -> Iterator[Problem]:
+    """Yield port numbers that stand in one map twice."""
+    first: dict[int, str] = {}
+    for name, port in ports.items():
+        if first.setdefault(port, name) != name:
+            other = join(*path, first[port])
+            yield Problem(path=join(*path, name), what=f"the port of {other} too", got=port, right="each port once")
+
+
+def _service(name: str, workload: Workload) -> Iterator[Problem]:
+    """Yield what is wrong with a workload's service."""
+    service = workload.service
+    assert service is not None
+    path = ("workloads", name, "service")
+    yield from _twice(service.ports, *path, "ports")
+    for port_name in service.ports:
+        if port_name not in workload.ports:
+            known = f"one of {', '.join(workload.ports)}" if workload.ports else "name it under ports first"
+            what = "names none of the workload's ports"
+            yield Problem(path=join(*path, "ports", port_name), what=what, got=port_name, right=known)
+    if service.host is None:
+        return
+    place = f"{workload.namespace}.{CLUSTER_DOMAIN}"
+    example = f"{name}.{place}"
+    if not service.host.endswith(f".{CLUSTER_DOMAIN}"):
+        what = f"a host outside of {CLUSTER_DOMAIN} is not supported yet"
+    elif not re.fullmatch(rf"[a-z]([-a-z0-9]*[a-z0-9])?\.{re.escape(place)}", service.host):
+        what = "not the name of a Service in the workload's namespace"
+    else:
+        return
+    yield Problem(path=join(*path, "host"), what=what, got=service.host, right=f"a name as in {example}")
+
+
+def service_host(name: str, workload: Workload) -> str | None:
+    """Return the full name under which the mesh reaches a workload, if it has one."""
+    if workload.service is None:
+        return None
+    return workload.service.host or f"{name}.{workload.namespace}.{CLUSTER_DOMAIN}"
+
+
+def _same_host(workloads: Mapping[str, Workload]) -> Iterator[Problem]:
+    """Yield workloads that claim the same host name."""
+    first: dict[str, str] = {}
+    for name, workload in workloads.items():
+        host = service_host(name, workload)
+        if host is not None and first.setdefault(host, name) != name:
+            other = join("workloads", first[host], "service")
+            yield Problem(
+                path=join("workloads", name, "service", "host"),
+                what=f"the host of {other} too",
+                got=host,
+                right="a host of its own",
+            )
+
+
+def _vms_apart(vms: Sequence[Vm]) -> Iterator[Problem]:
+    """Yield VMs that share a name or an address."""
+    names: dict[str, Vm] = {}
+    addresses: dict[str, Vm] = {}
+    for vm in vms:
+        other = names.setdefault(vm.name, vm)
+        if other is not vm:
+            what = f"the name of {other.path()} too"
+            yield Problem(path=vm.path(), what=what, got=vm.name, right="a name that is unique in the stack")
+        other = addresses.setdefault(vm.machine.address, vm)
+        if other is not vm:
+            what = f"the address of {other.path('address')} too"
+            yield Problem(path=vm.path("address"), what=what, got=vm.machine.address, right="an address of its own")
+
+
+def _ssh_ports(draft: Draft) -> Iterator[Problem]:
+    """Yield VMs whose ssh port the sidecar would take over, which locks everybody out."""
+    default = draft.hosts.ssh.port if draft.hosts is not None else 22
+    for name, group in itertools.groupby(draft.vms, key=lambda vm: vm.workload):
+        workload = draft.workloads.get(name)
+        if workload is None:
+            continue
+        for vm in group:
+            port = vm.machine.ssh.port or default
+            path = vm.path("ssh", "port") if vm.machine.ssh.port else "hosts.ssh.port"
+            if port in workload.ports.values():
+                what = f"also a port of workloads.{name}, which the sidecar takes over"
+                yield Problem(path=path, what=what, got=port, right="another port for one of the two")
+            elif port != 22 and not workload.ports:
+                what = f"workloads.{name} names no ports, so the sidecar takes all but 22, this one too"
+                yield Problem(
+                    path=path, what=what, got=port, right=f"name the application's ports in workloads.{name}.ports"
+                )

@@ -1,0 +1,78 @@
+"""What can be had from a configuration even while parts of it are wrong, so that one mistake hides no other."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from settings.model import Model
+from settings.models import Cluster, EastWestGateway, Hosts, Istio
+from settings.problems import join
+from settings.workload_models import VirtualMachine, Workload
+
+_M = TypeVar("_M", bound=Model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vm:
+    """A VM of the configuration and where it stands."""
+
+    workload: str
+    name: str
+    machine: VirtualMachine
+
+    def path(self, *keys: str) -> str:
+        """Return the path of one of the VM's keys."""
+        return join("workloads", self.workload, "vms", self.name, *keys)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """The parts of a configuration that are right by themselves."""
+
+    cluster: Cluster | None = None
+    istio: Istio | None = None
+    east_west_gateway: EastWestGateway | None = None
+    hosts: Hosts | None = None
+    workloads: Mapping[str, Workload] = field(default_factory=dict)
+    vms: tuple[Vm, ...] = ()
+    """Also those of workloads that are wrong otherwise."""
+    ssh_private_key: str = ""
+
+
+def draft_of(raw: Mapping[str, Any]) -> Draft:
+    """Return the parts of a configuration that are right by themselves."""
+    key, workloads = raw.get("sshPrivateKey"), dict(_workloads(raw.get("workloads")))
+    return Draft(
+        cluster=_part(Cluster, raw.get("cluster")),
+        istio=_part(Istio, raw.get("istio")),
+        east_west_gateway=_part(EastWestGateway, raw.get("eastWestGateway") or {}),
+        hosts=_part(Hosts, raw.get("hosts")),
+        workloads={name: workload for name, (workload, _) in workloads.items() if workload is not None},
+        vms=tuple(vm for _, vms in workloads.values() for vm in vms),
+        ssh_private_key=key if isinstance(key, str) else "",
+    )
+
+
+def _part(model: type[_M], raw: Any) -> _M | None:
+    """Return a part of the configuration if it is right."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError:
+        return None
+
+
+def _workloads(raw: Any) -> Iterator[tuple[str, tuple[Workload | None, list[Vm]]]]:
+    """Yield each workload's name, the workload if it is right, and its VMs that are right."""
+    for name, body in raw.items() if isinstance(raw, dict) else ():
+        machines = body.get("vms") if isinstance(body, dict) else None
+        vms = []
+        for vm_name, vm_body in machines.items() if isinstance(machines, dict) else ():
+            machine = _part(VirtualMachine, vm_body)
+            if machine is not None:
+                vms.append(Vm(workload=str(name), name=str(vm_name), machine=machine))
+        workload = _part(Workload, {**body, "vms": {}}) if isinstance(body, dict) else None
+        if workload is not None:
+            workload = workload.model_copy(update={"vms": {vm.name: vm.machine for vm in vms}})
+        yield str(name), (workload, vms)

@@ -1,0 +1,113 @@
+"""Turns what pydantic reports about the models into `Problem`s that speak of the stack file, not of the models."""
+
+import difflib
+import types
+from collections.abc import Iterator, Sequence
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from settings.model import Model
+from settings.problems import UNSHOWN, Problem, join
+
+_KEY_MARK = "[key]"
+_KINDS = {
+    "string_type": ("not text", "text; put it in quotes where YAML would read it as something else"),
+    "int_type": ("not a whole number", "a whole number without quotes"),
+    "bool_type": ("not true or false", "true or false without quotes"),
+    "dict_type": ("not a mapping", "keys with values, as in {name: value}"),
+    "mapping_type": ("not a mapping", "keys with values, as in {name: value}"),
+    "model_type": ("not a mapping", "keys with values, as in {name: value}"),
+    "list_type": ("not a list", "a list, as in [a, b]"),
+    "string_too_short": ("empty", "some text, or leave the key out"),
+    "too_short": ("empty", "at least one entry, or leave the key out"),
+}
+
+
+def problems_of(error: ValidationError, model: type[Model]) -> Iterator[Problem]:
+    """Yield what is wrong with data that should have been a `model`."""
+    for detail in error.errors(include_url=False):
+        yield _problem(detail, model)
+
+
+def _problem(detail: ErrorDetails, model: type[Model]) -> Problem:
+    """Return one of pydantic's errors as a problem."""
+    location = [key for key in detail["loc"] if key != _KEY_MARK]
+    parts = [key if isinstance(key, int) else str(key) for key in location]
+    path, kind, got = join(*parts), detail["type"], detail.get("input", UNSHOWN)
+    context = detail.get("ctx", {})
+    if kind == "missing":
+        return Problem(path=path, what="missing", right=f"give {_hint(model, location)}")
+    if kind == "extra_forbidden":
+        return _extra(path, str(location[-1]), model_at(model, location[:-1]))
+    if kind == "wrong":
+        got = UNSHOWN if isinstance(got, dict | BaseModel) else got
+        return Problem(path=path, what=context["what"], got=got, right=context["right"])
+    if kind == "wrong_secret":
+        return Problem(path=path, what=context["what"], right=context["right"])
+    if kind == "literal_error":
+        return Problem(
+            path=path, what="not one of its values", got=got, right=str(context["expected"]).replace("'", "")
+        )
+    if kind == "greater_than_equal":
+        return Problem(path=path, what="too small", got=got, right=f"at least {context['ge']}")
+    what, right = _KINDS.get(kind, (detail["msg"], "see docs/configuration.md"))
+    return Problem(path=path, what=what, got=got, right=right)
+
+
+def _extra(path: str, key: str, model: type[Model]) -> Problem:
+    """Return the problem of a key that a model does not have."""
+    if key in model.later:
+        if key == "grpc":
+            return Problem(
+                path=path, what="istiod's webhook refuses gRPC probes", right="use httpGet, tcpSocket or exec"
+            )
+        return Problem(path=path, what="this version does not support it yet", right="leave it out")
+    return unknown_key(path, key, keys_of(model))
+
+
+def unknown_key(path: str, key: str, known: Sequence[str]) -> Problem:
+    """Return the problem of a key that nobody knows, with the one that was probably meant."""
+    folded = {name.replace("_", "").lower(): name for name in known}
+    near = difflib.get_close_matches(key.replace("_", "").replace("-", "").lower(), folded, n=1, cutoff=0.6)
+    right = f"did you mean {folded[near[0]]}?" if near else f"known here: {', '.join(known)}"
+    return Problem(path=path, what="unknown key", got=key, right=right)
+
+
+def keys_of(model: type[Model]) -> list[str]:
+    """Return the keys a model takes, as written in a stack file."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def model_at(model: type[Model], location: Sequence[str | int]) -> type[Model]:
+    """Return the model that describes the place below `model` that the keys lead to."""
+    annotation: Any = model
+    for key in location:
+        if isinstance(annotation, type) and issubclass(annotation, Model):
+            annotation = _inner(_field(annotation, str(key)).annotation)
+        else:
+            annotation = _inner(get_args(annotation)[-1])
+    assert isinstance(annotation, type) and issubclass(annotation, Model)
+    return annotation
+
+
+def _field(model: type[Model], key: str) -> Any:
+    """Return the field of a model that a stack file's key fills."""
+    return next(field for field in model.model_fields.values() if field.alias == key)
+
+
+def _inner(annotation: Any) -> Any:
+    """Return a type without what makes it optional or checked."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return _inner(next(part for part in get_args(annotation) if part is not type(None)))
+    if hasattr(annotation, "__metadata__"):
+        return _inner(get_args(annotation)[0])
+    return annotation
+
+
+def _hint(model: type[Model], location: Sequence[str | int]) -> str:
+    """Return the first sentence of what a key means, to say what would be right."""
+    field = _field(model_at(model, location[:-1]), str(location[-1]))
+    sentence = " ".join((field.description or "a value").split()).split(". ")[0].split(": ")[0].rstrip(".")
+    return sentence[0].lower() + sentence[1:]

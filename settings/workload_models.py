@@ -1,0 +1,162 @@
+"""Workloads and their VMs as a stack file describes them; attribute docstrings are the configuration reference."""
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from settings.model import Model
+from settings.problems import wrong
+from settings.scalars import (
+    Address,
+    DnsLabel,
+    DnsName,
+    FilePath,
+    HostName,
+    LabelKey,
+    LabelValue,
+    Network,
+    Port,
+    PortName,
+    ProxyConfigAnnotations,
+    UrlPath,
+    User,
+)
+
+
+class HttpHeader(Model):
+    """A header that a probe sends."""
+
+    name: str
+    """Name of the header."""
+    value: str
+    """Its value."""
+
+
+class HttpGet(Model):
+    """A probe that asks over HTTP; healthy is a status from 200 to 399."""
+
+    path: UrlPath = "/"
+    """Path that is asked for."""
+    port: Port
+    """Port on the VM."""
+    host: str | None = None
+    """Host to connect to. Without it the VM's address."""
+    scheme: Literal["HTTP", "HTTPS"] | None = None
+    """`HTTP` (also without it) or `HTTPS`."""
+    http_headers: list[HttpHeader] | None = None
+    """Headers to send."""
+
+
+class TcpSocket(Model):
+    """A probe that opens a TCP connection."""
+
+    port: Port
+    """Port on the VM."""
+    host: str | None = None
+    """Host to connect to. Without it the VM's address."""
+
+
+class Exec(Model):
+    """A probe that runs a command on the VM; healthy is exit code 0."""
+
+    command: Annotated[list[str], Field(min_length=1)]
+    """The command and its arguments; no shell."""
+
+
+Seconds = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Probe(Model):
+    """How the sidecar finds out whether the application is healthy: exactly one of httpGet, tcpSocket, exec."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"grpc"})
+
+    http_get: HttpGet | None = None
+    """Ask over HTTP."""
+    tcp_socket: TcpSocket | None = None
+    """Open a TCP connection."""
+    exec: Exec | None = None
+    """Run a command."""
+    initial_delay_seconds: Seconds | None = None
+    """Seconds before the first probe. Istio's default: 0."""
+    timeout_seconds: Count | None = None
+    """Seconds after which a probe counts as failed. Istio's default: 1."""
+    period_seconds: Count | None = None
+    """Seconds between probes. Istio's default: 10."""
+    success_threshold: Count | None = None
+    """Successes in a row that make a VM healthy. Istio's default: 1."""
+    failure_threshold: Count | None = None
+    """Failures in a row that make a VM unhealthy. Istio's default: 1."""
+
+    @model_validator(mode="after")
+    def _one_action(self) -> "Probe":
+        given = [n for n, v in (("httpGet", self.http_get), ("tcpSocket", self.tcp_socket), ("exec", self.exec)) if v]
+        if len(given) != 1:
+            what = f"has {' and '.join(given)}" if given else "says nothing to probe, which istiod refuses"
+            raise wrong(what, "exactly one of httpGet, tcpSocket and exec")
+        return self
+
+
+class Service(Model):
+    """The name under which the mesh reaches a workload."""
+
+    host: HostName | None = None
+    """Its full name, `<service>.<namespace>.svc.cluster.local`. Without it the service is named like the workload."""
+    ports: Annotated[Mapping[PortName, Port], Field(min_length=1)]
+    """Ports of the service by name; each name is one of the workload's ports, to which it leads."""
+
+
+class VmSsh(Model):
+    """How one VM is reached, where that differs from `hosts.ssh`."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"agent", "bastion"})
+
+    user: User | None = None
+    """Login, in place of `hosts.ssh.user`."""
+    port: Port | None = None
+    """Port of the ssh server, in place of `hosts.ssh.port`."""
+    private_key_file: FilePath | None = None
+    """Path of the private key, in place of `hosts.ssh.privateKeyFile`."""
+    known_hosts_file: FilePath | None = None
+    """Path of a known_hosts file, in place of `hosts.ssh.knownHostsFile`."""
+
+
+class VirtualMachine(Model):
+    """A VM of a workload; the map's key is its name."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"weight"})
+
+    address: Address
+    """IPv4 address by which the deployer and the mesh reach the VM."""
+    host_key: str | None = None
+    """The VM's public ssh host key, Ed25519 or ECDSA: `ssh-ed25519 AAAA...`. Without it the one in `knownHostsFile`."""
+    ssh: VmSsh = VmSsh()
+    """What differs from `hosts.ssh` for this VM."""
+    labels: Mapping[LabelKey, LabelValue] = {}
+    """Labels of this VM, over the workload's."""
+
+
+class Workload(Model):
+    """An application on VMs: a WorkloadGroup and its Service; the map's key is its name."""
+
+    namespace: DnsLabel
+    """Namespace of the workload. The program makes it."""
+    service_account: DnsName
+    """Service account whose identity the VMs bear. The program makes it."""
+    labels: Mapping[LabelKey, LabelValue] = {}
+    """Labels of the workload and, with `app` and `version`, its canonical name and revision."""
+    annotations: Annotated[Mapping[LabelKey, str], ProxyConfigAnnotations] = {}
+    """Annotations of the WorkloadGroup, as `proxy.istio.io/config`."""
+    network: Network | None = None
+    """Network that the VMs are in. Without it `cluster.network`."""
+    ports: Mapping[PortName, Port] = {}
+    """Ports the application listens on, by name; `http`, `grpc-...`, `tcp-...` say the protocol. Without any the
+    sidecar takes all inbound ports but ssh's."""
+    probe: Probe | None = None
+    """How the sidecar finds out whether the application is healthy. Without it no VM gets beyond `registered`."""
+    service: Service | None = None
+    """The name under which the mesh reaches the workload. Without it there is none."""
+    vms: Mapping[DnsLabel, VirtualMachine] = {}
+    """The VMs by name: the host name, unique in the stack."""
