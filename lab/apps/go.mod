@@ -1,0 +1,3 @@
+module istiovm/apps
+
+go 1.26.0
