@@ -1,0 +1,63 @@
+# Every command of the project; `make help` lists them. Python and all tools come from the project's own files.
+SHELL := /bin/sh
+.SHELLFLAGS := -eu -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(ISTIO_VM_MESH_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/istio-vm-mesh)
+VENV := $(CACHE)/venv-$(shell sha256sum requirements-dev.txt lab/bootstrap.sh | sha256sum | cut -c1-16)
+READY := $(VENV)/.ready
+PYTHON := $(VENV)/bin/python
+RUN := $(PYTHON) -m lab.run
+STACK ?= dev
+export ISTIO_VM_MESH_CACHE := $(CACHE)
+export PATH := $(VENV)/bin:$(PATH)
+
+.PHONY: help up preview status outputs down shell kubectl test unit lint format requirements docs
+
+help: ## List the commands
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+up: $(READY) ## Build the lab where it is missing, run the stack on it, print the VMs' registration
+	@$(RUN) up
+
+preview: $(READY) ## Show what `make up` would change, on the cluster and on the hosts (ARGS=--json for machines)
+	@$(RUN) preview $(ARGS)
+
+status: $(READY) ## Read every VM's registration now, and the lab's components with their logs
+	@$(RUN) status
+
+outputs: $(READY) ## Print the stack's outputs as JSON
+	@$(RUN) outputs
+
+down: $(READY) ## Destroy the stack, then remove everything of the lab but the tool cache
+	@$(RUN) down
+
+shell: $(READY) ## Open a shell on a VM: make shell VM=billing-1
+	@$(RUN) shell "$(VM)"
+
+kubectl: $(READY) ## Run kubectl on the lab: make kubectl ARGS="get pods -A"
+	@$(RUN) kubectl $(ARGS)
+
+test: $(READY) ## Run every test, those on the lab included (the lab is started where it is not running)
+	@$(PYTHON) -m pytest $(ARGS)
+
+unit: $(READY) ## Run the tests that need no lab
+	@$(PYTHON) -m pytest -m "not lab and not pulumi" $(ARGS)
+
+lint: $(READY) ## Check style, types and shell scripts
+	@ruff check .
+	@ruff format --check .
+	@mypy .
+	@shellcheck lab/bootstrap.sh .ci/run
+
+format: $(READY) ## Format the code
+	@ruff format .
+	@ruff check --fix .
+
+requirements: $(READY) ## Compile the pinned requirements from pyproject.toml
+	@uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make requirements" -o requirements.txt pyproject.toml
+	@uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make requirements" --extra dev -o requirements-dev.txt pyproject.toml
+
+$(READY):
+	@sh lab/bootstrap.sh "$(VENV)" requirements-dev.txt >&2
