@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from settings.draft import Draft, Vm
-from settings.workload_models import Workload
 from settings.problems import Problem, join
+from settings.workload_models import Workload
 
 CLUSTER_DOMAIN = "svc.cluster.local"
 ENVOY_PORTS = range(15000, 15091)
@@ -18,27 +18,28 @@ ENVOY_PORTS = range(15000, 15091)
 
 _NAMESPACES = {"default", "istio-system", "kube-node-lease", "kube-public", "kube-system"}
 _ISTIOD_VALUES = {
-    "_internal_defaults_do_not_set": "the keys below it, at the top level",
-    "global.hub": "istio.hub",
-    "global.istioNamespace": "nothing: it is istio-system",
-    "global.meshID": "istio.meshId",
-    "global.multiCluster.clusterName": "cluster.name",
-    "global.network": "cluster.network",
-    "global.tag": "istio.tag",
-    "meshConfig.trustDomain": "istio.trustDomain",
-    "revision": "istio.revision",
+    "_internal_defaults_do_not_set": "give the keys below it at the top level",
+    "base.validationFailurePolicy": "leave it out, it is Fail",
+    "global.hub": "give istio.hub",
+    "global.istioNamespace": "leave it out, it is istio-system",
+    "global.meshID": "give istio.meshId",
+    "global.multiCluster.clusterName": "give cluster.name",
+    "global.network": "give cluster.network",
+    "global.proxy.tracer": "give meshConfig.defaultConfig.tracing",
+    "global.tag": "give istio.tag",
+    "meshConfig.trustDomain": "give istio.trustDomain",
+    "revision": "give istio.revision",
 }
 _GATEWAY_VALUES = {
-    "_internal_defaults_do_not_set": "the keys below it, at the top level",
-    "networkGateway": "cluster.network",
-    "revision": "istio.revision",
-    "service.type": "eastWestGateway.service",
+    "_internal_defaults_do_not_set": "give the keys below it at the top level",
+    "networkGateway": "give cluster.network",
+    "revision": "give istio.revision",
+    "service.type": "give eastWestGateway.service",
 }
 
 
 def check(draft: Draft) -> Iterator[Problem]:
     """Yield what is wrong between the parts."""
-    yield from _not_yet(draft)
     yield from _chart_values(draft)
     for name, workload in draft.workloads.items():
         yield from _workload(name, workload)
@@ -50,18 +51,6 @@ def check(draft: Draft) -> Iterator[Problem]:
     yield from _ssh_ports(draft)
 
 
-def _not_yet(draft: Draft) -> Iterator[Problem]:
-    """Yield the choices that this version knows but cannot make."""
-    istio, gateway = draft.istio, draft.east_west_gateway
-    what = "not supported yet"
-    if istio is not None and istio.install != "helm":
-        yield Problem(path="istio.install", what=what, got=istio.install, right="helm")
-    if gateway is not None and gateway.service != "LoadBalancer":
-        yield Problem(path="eastWestGateway.service", what=what, got=gateway.service, right="LoadBalancer")
-    if gateway is not None and not gateway.expose_istiod:
-        yield Problem(path="eastWestGateway.exposeIstiod", what=what, got=False, right="true")
-
-
 def _chart_values(draft: Draft) -> Iterator[Problem]:
     """Yield chart values that contradict a key of their own."""
     for section, part, reserved in (
@@ -71,7 +60,7 @@ def _chart_values(draft: Draft) -> Iterator[Problem]:
         for path, instead in reserved.items():
             if part is not None and _has(part.values, path.split(".")):
                 yield Problem(
-                    path=join(section, "values", *path.split(".")), what="set by the program", right=f"set {instead}"
+                    path=join(section, "values", *path.split(".")), what="not for the user to set here", right=instead
                 )
 
 
@@ -86,20 +75,13 @@ def _has(values: Mapping[str, Any], keys: list[str]) -> bool:
 
 
 def _workload(name: str, workload: Workload) -> Iterator[Problem]:
-    """Yield what is wrong with the namespace and identity of a workload."""
+    """Yield what is wrong with the namespace of a workload."""
     if workload.namespace in _NAMESPACES:
         yield Problem(
             path=join("workloads", name, "namespace"),
             what="a namespace that is the cluster's or Istio's own",
             got=workload.namespace,
             right="one for workloads, which the program makes",
-        )
-    if workload.service_account == "default":
-        yield Problem(
-            path=join("workloads", name, "serviceAccount"),
-            what="the account that every pod of the namespace bears",
-            got=workload.service_account,
-            right=f"one of its own, as in {name}",
         )
 
 

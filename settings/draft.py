@@ -1,5 +1,6 @@
 """What can be had from a configuration even while parts of it are wrong, so that one mistake hides no other."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -56,11 +57,24 @@ def draft_of(raw: Mapping[str, Any]) -> Draft:
 
 
 def _part(model: type[_M], raw: Any) -> _M | None:
-    """Return a part of the configuration if it is right."""
+    """Return a part of the configuration if it is right but for keys that nobody knows."""
     try:
         return model.model_validate(raw)
-    except ValidationError:
-        return None
+    except ValidationError as error:
+        extras = [detail["loc"] for detail in error.errors() if detail["type"] == "extra_forbidden"]
+        return _part(model, functools.reduce(_without, extras, raw)) if extras else None
+
+
+def _without(raw: Any, location: tuple[str | int, ...]) -> Any:
+    """Return data without what stands at a location."""
+    first, *rest = location
+    if isinstance(raw, dict):
+        return {
+            key: _without(value, tuple(rest)) if key == first else value
+            for key, value in raw.items()
+            if rest or key != first
+        }
+    return [_without(value, tuple(rest)) if index == first else value for index, value in enumerate(raw)]
 
 
 def _workloads(raw: Any) -> Iterator[tuple[str, tuple[Workload | None, list[Vm]]]]:

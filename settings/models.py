@@ -4,13 +4,13 @@ Attribute docstrings speak to users: the configuration reference (`docs/configur
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import SecretStr
+from pydantic import SecretStr, model_validator
 
 from settings.model import Model
 from settings.problems import wrong
-from settings.scalars import DnsLabel, DnsName, FilePath, Hub, Network, Port, ServiceName, Tag, Url, User, Version
+from settings.scalars import DnsLabel, DnsName, FilePath, Hub, Name, Port, ServiceName, Tag, Url, User, Version, only
 from settings.workload_models import Workload
 
 RELEASE_CHARTS = "https://blob.istio.io/istio-release/charts"
@@ -21,7 +21,7 @@ class Cluster(Model):
 
     name: DnsLabel
     """Name of the cluster in the mesh; becomes `global.multiCluster.clusterName`."""
-    network: Network
+    network: Name
     """Name of the network that the cluster's pods are in; labels the namespace `istio-system`."""
     kubeconfig: FilePath | None = None
     """Path of a kubeconfig. Without it the ambient one: `KUBECONFIG`, then `~/.kube/config`."""
@@ -34,7 +34,7 @@ class Istio(Model):
 
     later: ClassVar[frozenset[str]] = frozenset({"caSecret"})
 
-    install: Literal["helm", "existing"] = "helm"
+    install: Annotated[Literal["helm", "existing"], only("helm")] = "helm"
     """How the control plane gets there: `helm` installs it. `existing` is not supported yet."""
     version: Version
     """Istio's version: of the charts of a repository, and of the images where `tag` is not given."""
@@ -46,7 +46,7 @@ class Istio(Model):
     """Image tag; `global.tag`. Without it the version."""
     revision: DnsLabel | Literal[""] = ""
     """Revision of the control plane; empty: the default one."""
-    mesh_id: Network = "mesh1"
+    mesh_id: Name = "mesh1"
     """Identifier of the mesh; `global.meshID`."""
     trust_domain: DnsName = "cluster.local"
     """Trust domain of all identities in the mesh; `meshConfig.trustDomain`."""
@@ -59,9 +59,9 @@ class EastWestGateway(Model):
 
     later: ClassVar[frozenset[str]] = frozenset({"address", "nodePorts"})
 
-    service: Literal["LoadBalancer", "NodePort", "none"] = "LoadBalancer"
+    service: Annotated[Literal["LoadBalancer", "NodePort", "none"], only("LoadBalancer")] = "LoadBalancer"
     """Type of its Service. `NodePort` and `none` are not supported yet."""
-    expose_istiod: bool = True
+    expose_istiod: Annotated[bool, only(True)] = True
     """Whether it passes 15012 and 15017 to istiod, which is how VMs reach it. `false` is not supported yet."""
     expose_services: bool = True
     """Whether it passes 15443 to the services in the mesh (`*.local`)."""
@@ -146,4 +146,5 @@ class StackConfig(Model):
     workloads: Mapping[ServiceName, Workload] = {}
     """The workloads by name."""
     ssh_private_key: SecretStr | None = None
-    """The private key, without a passphrase, where no `privateKeyFile` is given: `pulumi config set --secret sshPrivateKey`."""
+    """The private key, without a passphrase, where no `privateKeyFile` is given. Always encrypted: `pulumi config set
+    --secret sshPrivateKey`."""

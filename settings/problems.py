@@ -12,6 +12,7 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_LOGIN = re.compile(r"//[^/@\s]*@")
 _SHOWN = 60
 """Characters of a value that a message repeats."""
 
@@ -88,7 +89,8 @@ def show(value: Any) -> str:
         case str() if "PRIVATE KEY" in value:
             return "a private key"
         case str():
-            quoted = json.dumps(value, ensure_ascii=not value.isprintable())
+            text = _LOGIN.sub("//[hidden]@", value)
+            quoted = json.dumps(text, ensure_ascii=not text.isprintable())
             return quoted if len(quoted) <= _SHOWN else f'{quoted[: _SHOWN - 4]}..."'
         case int() | float():
             return f"the number {value}"

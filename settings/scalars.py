@@ -5,203 +5,201 @@ They are strict: `8080` is no text and `"8080"` no number, so that what a stack 
 
 import ipaddress
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
-from settings.problems import wrong
+from settings.problems import Refused, show, wrong
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_NAME = rf"{_LABEL}(\.{_LABEL})*"
 _QUALIFIED = r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
 
 
-def _text(pattern: str, what: str, right: str, longest: int = 253) -> AfterValidator:
-    """Return a check that the whole text matches a pattern and is not too long."""
-    compiled = re.compile(pattern)
+@dataclass(frozen=True)
+class Kind:
+    """Marks a type with what it is called and with its check, which raises `Refused`."""
 
-    def check(value: str) -> str:
-        if len(value) > longest:
-            raise wrong(f"longer than {longest} characters", f"at most {longest} characters")
-        if not compiled.fullmatch(value):
-            raise wrong(what, right)
+    name: str
+    """What the reference and messages call it, as in `an IPv4 address`."""
+    check: Callable[[Any], None]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Run the check after pydantic's own."""
+        return core_schema.no_info_after_validator_function(self._validate, handler(source))
+
+    def _validate(self, value: Any) -> Any:
+        """Return the value, or raise what pydantic collects."""
+        try:
+            self.check(value)
+        except Refused as refused:
+            raise wrong(refused.what, refused.right) from None
         return value
 
-    return AfterValidator(check)
+
+def _text(pattern: str, name: str, right: str, longest: int) -> Kind:
+    """Return a kind of text that matches a pattern and is not too long."""
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> None:
+        if len(value) > longest:
+            raise Refused(f"longer than {longest} characters", f"at most {longest} characters")
+        if not compiled.fullmatch(value):
+            raise Refused(f"not {name}", right)
+
+    return Kind(name, check)
 
 
-DnsLabel = Annotated[
-    str, _text(_LABEL, "not an RFC 1123 label", "lower-case letters, digits and '-', at most 63 characters", 63)
-]
-"""A namespace, host name, cluster or revision: RFC 1123 label."""
+def only(supported: str | bool) -> Kind:
+    """Return a kind of which this version supports one value so far."""
+
+    def check(value: str | bool) -> None:
+        if value != supported:
+            raise Refused("not supported yet", show(supported).strip('"'))
+
+    return Kind("the one value that is supported yet", check)
+
+
+_LOWER = "lower-case letters, digits and '-'"
+_ANY = "letters, digits, '-', '_' and '.'"
+
+DnsLabel = Annotated[str, _text(_LABEL, "an RFC 1123 label", f"{_LOWER}, at most 63 characters", 63)]
+"""A namespace, host name, cluster or revision."""
 
 ServiceName = Annotated[
-    str,
-    _text(
-        r"[a-z]([-a-z0-9]*[a-z0-9])?",
-        "not a Service name (RFC 1035 label)",
-        "lower-case letters, digits and '-', a letter first, at most 63 characters",
-        63,
-    ),
+    str, _text(r"[a-z]([-a-z0-9]*[a-z0-9])?", "a Service name (RFC 1035 label)", f"{_LOWER}, a letter first", 63)
 ]
-"""A workload's name, which is also its Service's: RFC 1035 label."""
+"""A workload's name, which is also its Service's."""
 
 PortName = Annotated[
-    str,
-    _text(
-        _LABEL,
-        "not a port name (RFC 1123 label)",
-        "lower-case letters, digits and '-', as in http or grpc-admin, at most 63 characters",
-        63,
-    ),
+    str, _text(_LABEL, "a port name (RFC 1123 label)", f"{_LOWER}, as in http or grpc-admin, at most 63 characters", 63)
 ]
 """A port's name; what stands before the first '-' is its protocol for Istio."""
 
-DnsName = Annotated[
-    str,
-    _text(
-        rf"{_LABEL}(\.{_LABEL})*", "not a DNS name (RFC 1123 subdomain)", "lower-case letters, digits, '-' and '.'", 253
-    ),
-]
-"""A service account or trust domain: RFC 1123 subdomain."""
+DnsName = Annotated[str, _text(_NAME, "a DNS name (RFC 1123 subdomain)", f"{_LOWER}, with '.' between labels", 253)]
+"""A service account or trust domain."""
 
-Network = Annotated[
-    str,
-    _text(_QUALIFIED, "not a label value", "letters, digits, '-', '_' and '.', at most 63 characters", 63),
-]
-"""A network or mesh name, which ends as a Kubernetes label value."""
-
-
-def _label_key(value: str) -> str:
-    prefix, _, name = value.rpartition("/")
-    good = bool(re.fullmatch(_QUALIFIED, name)) and len(name) <= 63
-    if prefix or value.startswith("/"):
-        good = good and len(prefix) <= 253 and bool(re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", prefix))
-    if not good:
-        raise wrong("not a label or annotation key", "a name as in app or app.kubernetes.io/name")
-    return value
-
-
-LabelKey = Annotated[str, AfterValidator(_label_key)]
-"""The key of a Kubernetes label or annotation."""
-
-LabelValue = Annotated[
-    str,
-    _text(rf"({_QUALIFIED})?", "not a label value", "letters, digits, '-', '_' and '.', at most 63 characters", 63),
-]
+LabelValue = Annotated[str, _text(rf"({_QUALIFIED})?", "a label value", f"{_ANY}, at most 63 characters", 63)]
 """The value of a Kubernetes label."""
 
+Name = Annotated[str, _text(_QUALIFIED, "a name that fits a label", f"{_ANY}, at most 63 characters", 63)]
+"""A network or mesh, whose name ends as a label's value."""
 
-def _port(value: int) -> int:
-    if not 1 <= value <= 65535:
-        raise wrong("not a port", "a number from 1 to 65535")
-    return value
-
-
-Port = Annotated[int, AfterValidator(_port)]
-"""A TCP port."""
-
-
-def _address(value: str) -> str:
-    try:
-        address = ipaddress.ip_address(value)
-    except ValueError:
-        raise wrong("not an IP address", "an IPv4 address as in 10.77.0.21, not a name") from None
-    if address.version == 6:
-        raise wrong("IPv6 is not supported yet", "an IPv4 address")
-    if address.is_unspecified or address.is_loopback or address.is_multicast or address.is_link_local:
-        raise wrong("no address that other machines reach", "the VM's own address in the network")
-    if address.is_reserved:
-        raise wrong("a reserved address", "the VM's own address in the network")
-    return value
-
-
-Address = Annotated[str, AfterValidator(_address)]
-"""An IPv4 address that others reach."""
-
-
-def _fqdn(value: str) -> str:
-    if not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", value) or len(value) > 253:
-        raise wrong("not a DNS name (RFC 1123 subdomain)", "lower-case letters, digits, '-' and '.'")
-    if "." not in value:
-        raise wrong(
-            "a short host name: a ServiceEntry takes it literally, a VirtualService expands it, so the two never meet",
-            f"the full name as in {value}.<namespace>.svc.cluster.local",
-        )
-    return value
-
-
-HostName = Annotated[str, AfterValidator(_fqdn)]
-"""A fully qualified host name."""
-
-Version = Annotated[
-    str, _text(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?", "not a version", "major.minor.patch as in 1.31.1", 63)
-]
+Version = Annotated[str, _text(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?", "a version", "major.minor.patch, as in 1.31.1", 63)]
 """An Istio version."""
 
 Hub = Annotated[
-    str, _text(r"[a-z0-9][a-z0-9._:/-]*[a-z0-9]", "not an image repository", "a name as in docker.io/istio")
+    str, _text(r"[a-z0-9][a-z0-9._:/-]*[a-z0-9]", "an image repository", "a name, as in docker.io/istio", 253)
 ]
 """An image repository."""
 
-Tag = Annotated[str, _text(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "not an image tag", "a tag as in 1.31.1", 128)]
+Tag = Annotated[str, _text(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "an image tag", "a tag, as in 1.31.1", 128)]
 """An image tag."""
 
-User = Annotated[
-    str, _text(r"[A-Za-z_][A-Za-z0-9_.-]*", "not a login name", "letters, digits, '_', '-' and '.', as in root", 32)
-]
-"""A login name on a VM."""
+User = Annotated[str, _text(r"[A-Za-z_][A-Za-z0-9_.-]*", "a login name", f"{_ANY}, as in root", 32)]
+"""A login on a VM."""
 
-
-UrlPath = Annotated[str, _text(r"/[!-~]*", "not a URL path", "a path as in /healthz", 2048)]
+UrlPath = Annotated[str, _text(r"/[!-~]*", "a URL path", "a path, as in /healthz", 2048)]
 """What a probe asks for."""
 
-
-def _url(value: str) -> str:
-    try:
-        url = urlsplit(value)
-        host, port = url.hostname, url.port
-    except ValueError:
-        host = port = url = None
-    if (
-        url is None
-        or url.scheme not in {"http", "https"}
-        or not host
-        or not re.fullmatch(r"[!-~]+", value)
-        or port == 0
-    ):
-        raise wrong("not an http or https address", "a URL as in https://host/istio-sidecar.deb")
-    if url.username is not None or url.password is not None:
-        raise PydanticCustomError(
-            "wrong_secret",
-            "{what}",
-            {"what": "holds a login, which would stand in plans and states", "right": "a URL without one"},
-        )
-    if re.search(r"""['"\\`$]""", value):
-        raise wrong("holds quotes or shell characters", "a URL with these percent-encoded")
-    return value
-
-
-Url = Annotated[str, AfterValidator(_url)]
-"""Where a VM downloads a package."""
-
-FilePath = Annotated[str, Field(min_length=1)]
+FilePath = Annotated[str, _text(r"[^\0\n]+", "a path", "a path relative to the project", 4096)]
 """A path, relative to the project's folder."""
 
 
-def _proxy_config(values: dict[str, str]) -> dict[str, str]:
-    text = values.get("proxy.istio.io/config")
-    if text is not None:
-        try:
-            parsed: Any = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):
-            parsed = None
-        if not isinstance(parsed, dict):
-            raise wrong("proxy.istio.io/config is no YAML mapping", "ProxyConfig fields as in 'concurrency: 2'")
-    return values
+def _label_key(value: str) -> None:
+    prefix, slash, name = value.rpartition("/")
+    prefix_fits = not slash or (len(prefix) <= 253 and re.fullmatch(_NAME, prefix))
+    if not (prefix_fits and len(name) <= 63 and re.fullmatch(_QUALIFIED, name)):
+        raise Refused("not a label key", "a name, as in app or app.kubernetes.io/name")
 
 
-ProxyConfigAnnotations = AfterValidator(_proxy_config)
+LabelKey = Annotated[str, Kind("a label key", _label_key)]
+"""The key of a Kubernetes label or annotation."""
+
+
+def _port(value: int) -> None:
+    if not 1 <= value <= 65535:
+        raise Refused("not a port", "a number from 1 to 65535")
+
+
+Port = Annotated[int, Kind("a port", _port)]
+"""A TCP port."""
+
+
+def _at_least(least: int) -> Callable[[int], None]:
+    def check(value: int) -> None:
+        if not least <= value < 2**31:
+            raise Refused(f"not a number from {least}", f"a whole number, {least} or more")
+
+    return check
+
+
+Seconds = Annotated[int, Kind("a number from 0", _at_least(0))]
+Count = Annotated[int, Kind("a number from 1", _at_least(1))]
+
+
+def _address(value: str) -> None:
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        raise Refused("not an IP address", "an IPv4 address, as in 10.77.0.21; names are not resolved") from None
+    if address.version == 6:
+        raise Refused("IPv6 is not supported yet", "an IPv4 address")
+    if address.is_unspecified or address.is_loopback or address.is_multicast or address.is_reserved:
+        raise Refused("not an address that other machines reach", "the VM's own address in its network")
+    if address.is_link_local:
+        raise Refused("a link-local address", "the VM's own address in its network")
+
+
+Address = Annotated[str, Kind("an IPv4 address", _address)]
+"""An IPv4 address that others reach."""
+
+
+def _host_name(value: str) -> None:
+    if not re.fullmatch(_NAME, value) or len(value) > 253:
+        raise Refused("not a DNS name (RFC 1123 subdomain)", f"{_LOWER}, with '.' between labels")
+    if "." not in value:
+        raise Refused(
+            "a short host name: a ServiceEntry takes it literally, a VirtualService expands it, so the two never meet",
+            f"the full name, as in {value}.<namespace>.svc.cluster.local",
+        )
+
+
+HostName = Annotated[str, Kind("a full host name", _host_name)]
+"""A fully qualified host name."""
+
+
+def _url(value: str) -> None:
+    try:
+        url = urlsplit(value)
+        good = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:
+        good = False
+    if not good or not re.fullmatch(r"[!-~]+", value):
+        raise Refused("not an http or https URL", "a URL, as in https://host/istio-sidecar.deb")
+    if url.username is not None or url.password is not None:
+        raise Refused("holds a login, which would stand in plans and states", "a URL without one")
+    if re.search(r"""['"\\`$]""", value):
+        raise Refused("holds quotes or shell characters", "a URL with these percent-encoded")
+
+
+Url = Annotated[str, Kind("an http or https URL", _url)]
+"""Where a VM downloads a package."""
+
+
+def _annotations(values: dict[str, str]) -> None:
+    try:
+        config: Any = yaml.safe_load(values.get("proxy.istio.io/config", "{}"))
+    except (yaml.YAMLError, ValueError):
+        config = None
+    if not isinstance(config, dict):
+        raise Refused("proxy.istio.io/config is not a YAML mapping", "fields of ProxyConfig, as in 'concurrency: 2'")
+
+
+ReadableProxyConfig = Kind("annotations", _annotations)
 """Checks that an annotation `proxy.istio.io/config` can be read."""

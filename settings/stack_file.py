@@ -5,7 +5,7 @@ YAML is read as Pulumi reads it (YAML 1.2 booleans and numbers, no key twice), s
 
 import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -21,8 +21,6 @@ SECRET = "sshPrivateKey"
 class _Loader(yaml.SafeLoader):
     """YAML as Pulumi reads it."""
 
-    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}
-
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return a mapping, which must have each key once."""
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -34,6 +32,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),

@@ -44,14 +44,10 @@ def _problem(detail: ErrorDetails, model: type[Model]) -> Problem:
     if kind == "wrong":
         got = UNSHOWN if isinstance(got, dict | BaseModel) else got
         return Problem(path=path, what=context["what"], got=got, right=context["right"])
-    if kind == "wrong_secret":
-        return Problem(path=path, what=context["what"], right=context["right"])
     if kind == "literal_error":
         return Problem(
             path=path, what="not one of its values", got=got, right=str(context["expected"]).replace("'", "")
         )
-    if kind == "greater_than_equal":
-        return Problem(path=path, what="too small", got=got, right=f"at least {context['ge']}")
     what, right = _KINDS.get(kind, (detail["msg"], "see docs/configuration.md"))
     return Problem(path=path, what=what, got=got, right=right)
 

@@ -1,24 +1,26 @@
 """Workloads and their VMs as a stack file describes them; attribute docstrings are the configuration reference."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from settings.model import Model
 from settings.problems import wrong
 from settings.scalars import (
     Address,
+    Count,
     DnsLabel,
     DnsName,
     FilePath,
     HostName,
     LabelKey,
     LabelValue,
-    Network,
+    Name,
     Port,
     PortName,
-    ProxyConfigAnnotations,
+    ReadableProxyConfig,
+    Seconds,
     UrlPath,
     User,
 )
@@ -44,7 +46,7 @@ class HttpGet(Model):
     """Host to connect to. Without it the VM's address."""
     scheme: Literal["HTTP", "HTTPS"] | None = None
     """`HTTP` (also without it) or `HTTPS`."""
-    http_headers: list[HttpHeader] | None = None
+    http_headers: Sequence[HttpHeader] | None = None
     """Headers to send."""
 
 
@@ -60,12 +62,8 @@ class TcpSocket(Model):
 class Exec(Model):
     """A probe that runs a command on the VM; healthy is exit code 0."""
 
-    command: Annotated[list[str], Field(min_length=1)]
+    command: Annotated[Sequence[str], Field(min_length=1)]
     """The command and its arguments; no shell."""
-
-
-Seconds = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
 
 
 class Probe(Model):
@@ -147,10 +145,10 @@ class Workload(Model):
     """Service account whose identity the VMs bear. The program makes it."""
     labels: Mapping[LabelKey, LabelValue] = {}
     """Labels of the workload and, with `app` and `version`, its canonical name and revision."""
-    annotations: Annotated[Mapping[LabelKey, str], ProxyConfigAnnotations] = {}
+    annotations: Annotated[Mapping[LabelKey, str], ReadableProxyConfig] = {}
     """Annotations of the WorkloadGroup, as `proxy.istio.io/config`."""
-    network: Network | None = None
-    """Network that the VMs are in. Without it `cluster.network`."""
+    network: Name | None = None
+    """Name that the VMs are in. Without it `cluster.network`."""
     ports: Mapping[PortName, Port] = {}
     """Ports the application listens on, by name; `http`, `grpc-...`, `tcp-...` say the protocol. Without any the
     sidecar takes all inbound ports but ssh's."""
