@@ -1,0 +1,80 @@
+"""The bill of materials: what a stack's configuration becomes, and what the stack puts out."""
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+import arguments
+import settings
+from components.control_plane import ControlPlane, certificate_digest
+from components.gateways import ISTIOD_PORT, EastWestGateway
+from components.registration import Registration, RegistrationArgs
+from components.virtual_machine import VirtualMachine
+from components.vm_namespace import VmNamespace
+from components.workload import Workload
+from registration.stack import declared_vms
+
+stack = settings.load()
+access = arguments.cluster_access(stack)
+# A path, never the file's contents: credentials stay out of the stack's state.
+provider = kubernetes.Provider(
+    "cluster", kubeconfig=access.kubeconfig_path, context=access.context, enable_server_side_apply=True
+)
+on_cluster = pulumi.ResourceOptions(providers=[provider])
+
+control_plane = ControlPlane("istio", arguments.control_plane_args(stack), on_cluster)
+gateway = EastWestGateway("east-west", arguments.gateway_args(stack, control_plane), on_cluster)
+namespaces = {name: VmNamespace(name, args, on_cluster) for name, args in arguments.namespace_args(stack).items()}
+workloads = {
+    name: Workload(
+        name,
+        arguments.workload_args(stack, name, [*control_plane.ready, *namespaces[workload.namespace].ready]),
+        on_cluster,
+    )
+    for name, workload in stack.workloads.items()
+}
+machines = {
+    name: VirtualMachine(
+        name,
+        arguments.machine_args(stack, name, control_plane, gateway, namespaces[workload.namespace], workloads[group]),
+        on_cluster,
+    )
+    for group, workload in stack.workloads.items()
+    for name in workload.vms
+}
+registration = Registration(
+    "registration",
+    RegistrationArgs(
+        access=access,
+        vms=list(declared_vms(stack).values()),
+        steps={name: machine.steps for name, machine in machines.items()},
+    ),
+)
+
+pulumi.export("schemaVersion", 1)
+pulumi.export(
+    "mesh",
+    {
+        "id": stack.istio.mesh_id,
+        "trustDomain": stack.istio.trust_domain,
+        "revision": stack.istio.revision,
+        "cluster": stack.cluster.name,
+        "network": stack.cluster.network,
+        "istiod": {"host": control_plane.istiod_host, "address": gateway.address, "port": ISTIOD_PORT},
+        "gateways": {"eastWest": gateway.address},
+        "rootCertificateSha256": control_plane.root_certificate.apply(certificate_digest),
+    },
+)
+pulumi.export(
+    "workloads",
+    {
+        name: {
+            "host": workloads[name].host,
+            "ports": dict(workload.service.ports) if workload.service else {},
+            "namespace": workload.namespace,
+            "identity": workloads[name].identity,
+            "vms": list(workload.vms),
+        }
+        for name, workload in stack.workloads.items()
+    },
+)
+pulumi.export("registration", registration.report)

@@ -1,0 +1,144 @@
+"""An application on VMs as the mesh knows it: a WorkloadGroup that VMs register under, and a Service over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from components.common import ISTIO_API, istio_object
+
+CANONICAL_NAME = "service.istio.io/canonical-name"
+NAME_LABELS = (CANONICAL_NAME, "app.kubernetes.io/name", "app")
+"""Labels that name an application, the first that is there wins, as for Istio."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkloadArgs:
+    """What the workload is."""
+
+    namespace: str
+    service_account: str
+    """Without one, peers would talk plain text to the VMs."""
+    trust_domain: str
+    network: str
+    """Network that the VMs are in."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    ports: Mapping[str, int] = field(default_factory=dict)
+    """Ports of the application by name."""
+    probe: Mapping[str, Any] | None = None
+    """`spec.probe` of the WorkloadGroup."""
+    host: str | None = None
+    """Full name of the Service, `<service>.<namespace>.svc.<domain>`; None for no Service."""
+    service_ports: Mapping[str, int] = field(default_factory=dict)
+    """Ports of the Service by name, each leading to the workload's port of that name."""
+    after: Sequence[pulumi.Resource] = ()
+    """What must be there first: the control plane and the namespace."""
+
+
+def workload_group(name: str, args: WorkloadArgs) -> dict[str, Any]:
+    """The WorkloadGroup's manifest."""
+    metadata: dict[str, Any] = {"labels": dict(args.labels)} if args.labels else {}
+    if args.annotations:
+        metadata["annotations"] = dict(args.annotations)
+    template: dict[str, Any] = {"serviceAccount": args.service_account, "network": args.network}
+    if args.ports:
+        template["ports"] = dict(args.ports)
+    spec: dict[str, Any] = {"template": template}
+    if metadata:
+        spec["metadata"] = metadata
+    if args.probe:
+        spec["probe"] = dict(args.probe)
+    return {
+        "apiVersion": ISTIO_API,
+        "kind": "WorkloadGroup",
+        "metadata": {"name": name, "namespace": args.namespace},
+        "spec": spec,
+    }
+
+
+def group_of_vm(group: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
+    """The group as one VM sees it: with the VM's own labels over the group's."""
+    if not labels:
+        return dict(group)
+    metadata = group["spec"].get("metadata", {})
+    merged = {**metadata, "labels": {**metadata.get("labels", {}), **labels}}
+    return {**group, "spec": {**group["spec"], "metadata": merged}}
+
+
+def registration_spec(group: Mapping[str, Any]) -> dict[str, Any]:
+    """What a WorkloadEntry takes from its group when it registers, and never again: a change needs a new entry."""
+    spec = group["spec"]
+    metadata = spec.get("metadata", {})
+    return {
+        "labels": metadata.get("labels", {}),
+        "annotations": metadata.get("annotations", {}),
+        "template": spec["template"],
+        "probe": spec.get("probe"),
+    }
+
+
+def service_selector(name: str, labels: Mapping[str, str]) -> dict[str, str]:
+    """The label that names the application, which its WorkloadEntries bear."""
+    for key in NAME_LABELS:
+        if key in labels:
+            return {key: labels[key]}
+    return {CANONICAL_NAME: name}
+
+
+def service_spec(name: str, args: WorkloadArgs) -> dict[str, Any]:
+    """Spec of a Service that selects the WorkloadEntries, as it would select pods."""
+    ports = [
+        {"name": port, "port": number, "targetPort": args.ports[port], "protocol": "TCP"}
+        for port, number in sorted(args.service_ports.items())
+    ]
+    return {"selector": service_selector(name, args.labels), "ports": ports}
+
+
+def spiffe_identity(args: WorkloadArgs) -> str:
+    """The identity that the workload's certificates bear."""
+    return f"spiffe://{args.trust_domain}/ns/{args.namespace}/sa/{args.service_account}"
+
+
+class Workload(pulumi.ComponentResource):
+    """A WorkloadGroup and, where it has one, the Service over its VMs.
+
+    Creates a WorkloadGroup and a Service. A changed namespace or name replaces both.
+
+    Outputs: `identity` (SPIFFE), `host` (full name of the Service, None without one), `group` (the manifest).
+    """
+
+    identity: str
+    """SPIFFE identity of every VM of the workload."""
+    host: str | None
+    """Name under which the mesh reaches it."""
+    group: dict[str, Any]
+    """Manifest of the WorkloadGroup."""
+    ready: tuple[pulumi.Resource, ...]
+    """What a VM needs to register."""
+
+    def __init__(self, name: str, args: WorkloadArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("istiovm:index:Workload", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self, depends_on=list(args.after))
+        self.group = workload_group(name, args)
+        group = istio_object(f"{name}-group", self.group, child)
+        if args.host is not None:
+            kubernetes.core.v1.Service(
+                f"{name}-service",
+                metadata={
+                    "name": args.host.split(".")[0],
+                    "namespace": args.namespace,
+                    # The provider would wait for pods, and the endpoints here are VMs.
+                    "annotations": {"pulumi.com/skipAwait": "true"},
+                },
+                spec=service_spec(name, args),
+                opts=child,
+            )
+        self.identity = spiffe_identity(args)
+        self.host = args.host
+        self.ready = (group,)
+        self.register_outputs({"identity": self.identity, "host": self.host})

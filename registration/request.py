@@ -1,0 +1,100 @@
+"""The request that the reader gets and the report it gives, as plain JSON.
+
+The program hands the request over on standard input, so both ends of the pipe are described once, here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from registration.ladder import DeclaredVm, Evidence, State, VmState, entry_name, is_complete
+
+CERTIFICATE_FIELDS = ("serial", "notAfter", "spiffe")
+"""What an output may say of a certificate; anything else in the evidence stays there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Whose registration to read, and where."""
+
+    vms: tuple[DeclaredVm, ...]
+    evidence: Mapping[str, Evidence]
+    """By VM name; a VM without an entry has shown nothing."""
+    kubeconfig: str | None = None
+    context: str | None = None
+    istio_namespace: str = "istio-system"
+    deadline_seconds: float = 0
+    """How long to wait for VMs that were set up; 0, as in a preview, does not wait."""
+
+
+def dump(request: Request) -> str:
+    """The request as one line of JSON, the same for the same request."""
+    return json.dumps(asdict(request), sort_keys=True)
+
+
+def parse(text: str) -> Request:
+    """The inverse of `dump`."""
+    raw = json.loads(text)
+    vms = tuple(DeclaredVm(**vm) for vm in raw.pop("vms"))
+    evidence = {name: Evidence(**item) for name, item in raw.pop("evidence").items()}
+    return Request(vms=vms, evidence=evidence, **raw)
+
+
+def evidence_of(steps: Mapping[str, str | None], *, preview: bool) -> Evidence:
+    """What a VM's steps have shown.
+
+    Args:
+        steps: Resource name -> standard output, or None where the engine has no result. In the order in which they
+            run; the last is `confirm`.
+        preview: In a preview a missing result means "to be done", otherwise that the step failed or was left out.
+    """
+    missing = [name for name, output in steps.items() if output is None]
+    confirm = list(steps.values())[-1] if steps and (preview or not missing) else None
+    return Evidence(
+        configured=confirm is not None,
+        confirmed=None if confirm is None else _last_json_line(confirm),
+        failed=missing[0] if missing and not preview else None,
+    )
+
+
+def report(request: Request, states: Mapping[str, VmState]) -> dict[str, Any]:
+    """The output `registration`: it changes only when a VM's registration does."""
+    count = Counter(str(states[vm.name].state) for vm in request.vms)
+    return {
+        "summary": {str(state): count[state] for state in State if count[state]},
+        "vms": {vm.name: _vm_report(vm, states[vm.name], request.evidence.get(vm.name)) for vm in request.vms},
+    }
+
+
+def _vm_report(vm: DeclaredVm, state: VmState, evidence: Evidence | None) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "namespace": vm.namespace,
+        "workload": vm.workload,
+        "address": vm.address,
+        "workloadEntry": entry_name(vm.workload, vm.address, vm.network),
+        "state": str(state.state),
+        "complete": is_complete(state.state, vm.has_probe),
+        "since": state.since,
+        "reason": state.reason,
+        "hint": state.hint,
+    }
+    certificate = ((evidence.confirmed if evidence else None) or {}).get("certificate")
+    if isinstance(certificate, Mapping):
+        result["certificate"] = {key: certificate[key] for key in CERTIFICATE_FIELDS if certificate.get(key)}
+    return result
+
+
+def _last_json_line(text: str | None) -> dict[str, Any]:
+    """The evidence in what `confirm` printed: its last line that is a JSON object; empty where there is none."""
+    for line in reversed((text or "").splitlines()):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(found, dict):
+            return found
+    return {}
