@@ -175,6 +175,8 @@ def _reason(error: Exception, connection: Mapping[str, Any]) -> str:
             return f"user {connection['user']} could not log in: {error.reason}"
         case asyncssh.KeyExchangeFailed() if connection.get("hostKey"):
             return f"the server has no host key of type {connection['hostKey'].split()[0]}: {error.reason}"
+        case asyncssh.ConnectionLost():
+            return "the server hung up in the handshake"
         case _:
             return str(error) or type(error).__name__
 

@@ -1,0 +1,159 @@
+"""Waits until an object is ready, or until it is gone, and says of one that is neither in time what was missing.
+
+Polling, because it survives whatever happens to a watch; half a second is little against what is waited for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from lab.engine.providers import kube_objects, kube_ready, kube_wait_for
+from lab.engine.providers.base import Context, ProviderError
+from lab.engine.providers.kube_client import ApiError, Kind, KubeClient, Object, Unreachable
+
+DEFAULT_TIMEOUT: Final = 600.0
+_PERIOD: Final = 0.5
+_SETTLE: Final = 2.0
+"""Seconds that a Service must be without any endpoint until that counts as meant so."""
+_SKIPS_DELETE: Final = {"Namespace", "Pod", "ReplicationController", "DaemonSet", "Deployment", "StatefulSet", "Job"}
+_OWNS_PODS: Final = {"Deployment", "StatefulSet", "DaemonSet", "Job"}
+
+
+class NotReady(Exception):
+    """It was not ready in time, or never will be; carries the object as it was last."""
+
+    def __init__(self, message: str, live: Object) -> None:
+        super().__init__(message)
+        self.live = live
+
+
+def timeout_of(inputs: Mapping[str, Any], context: Context) -> float:
+    """Return the seconds to wait: the program's customTimeouts, else the annotation, else ten minutes."""
+    if context.timeout:
+        return context.timeout
+    text = kube_objects.annotation(inputs, kube_objects.TIMEOUT)
+    return float(text) if text.isdecimal() else DEFAULT_TIMEOUT
+
+
+def until_ready(client: KubeClient, kind: Kind, inputs: Object, live: Object, context: Context) -> Object:
+    """Wait until an object that was just written is ready, and return it as it is then.
+
+    Raises:
+        NotReady: With what was missing.
+    """
+    check = _readiness(client, inputs, live)
+    if check is None:
+        return live
+    timeout, begun, missing = timeout_of(inputs, context), time.monotonic(), ""
+    metadata = live["metadata"]
+    while True:
+        try:
+            found = client.get(kind, metadata.get("namespace"), metadata["name"])
+            if found is None:
+                raise NotReady("it was deleted while it was waited for", live)
+            live, now = found, check(found)
+        except kube_ready.Failed as error:
+            raise NotReady(f"{error}{_evidence(client, live)}", live) from None
+        except (ApiError, Unreachable) as error:
+            now = str(error)
+        if not now:
+            return live
+        if now != missing:
+            missing = now
+            context.report(f"waiting: {missing}")
+        if context.cancelled.wait(_PERIOD):
+            raise NotReady(f"interrupted while waiting: {missing}", live)
+        if time.monotonic() - begun > timeout:
+            raise NotReady(f"not ready after {timeout:g} s: {missing}{_evidence(client, live)}", live)
+
+
+def until_gone(client: KubeClient, kind: Kind, inputs: Object, uid: str, context: Context) -> None:
+    """Wait until a deleted object is gone.
+
+    Raises:
+        ProviderError: It is still there, with what holds it.
+    """
+    skip = kube_objects.annotation(inputs, kube_objects.SKIP_AWAIT) == "true"
+    if skip and inputs.get("kind") in _SKIPS_DELETE:
+        return
+    timeout, begun = timeout_of(inputs, context), time.monotonic()
+    metadata = inputs["metadata"]
+    while True:
+        live = client.get(kind, metadata.get("namespace"), metadata["name"])
+        if live is None or live["metadata"].get("uid") != uid:
+            return
+        interrupted = context.cancelled.wait(_PERIOD)
+        if interrupted or time.monotonic() - begun > timeout:
+            why = "interrupted" if interrupted else f"not gone after {timeout:g} s"
+            raise ProviderError(f"deleting {live['kind']} {kube_objects.identity(live)}: {why}{_holding(live)}")
+
+
+def _readiness(client: KubeClient, inputs: Object, live: Object) -> Callable[[Object], str] | None:
+    if kube_objects.annotation(inputs, kube_objects.SKIP_AWAIT) == "true":
+        return None
+    if text := kube_objects.annotation(live, "pulumi.com/waitFor"):
+        try:
+            conditions = kube_wait_for.parse(text)
+        except ValueError as error:
+            raise NotReady(f"annotation pulumi.com/waitFor: {error}", live) from None
+        return lambda obj: "; ".join(filter(None, (condition.missing(obj) for condition in conditions)))
+    identity = (live["apiVersion"], live["kind"])
+    if identity == ("v1", "Service"):
+        return _service(client)
+    return kube_ready.READY.get(identity)
+
+
+def _service(client: KubeClient) -> Callable[[Object], str]:
+    empty_since: float | None = None
+
+    def missing(service: Object) -> str:
+        nonlocal empty_since
+        lacking = kube_ready.load_balancer(service)
+        if lacking or not kube_ready.has_endpoints(service):
+            return lacking
+        metadata = service["metadata"]
+        labels = {"kubernetes.io/service-name": metadata["name"]}
+        slices = client.list("discovery.k8s.io/v1", "EndpointSlice", metadata["namespace"], labels)
+        ready, pending = kube_ready.endpoints(slices)
+        if pending:
+            empty_since = None
+            return f"{pending} of {ready + pending} endpoints are not ready"
+        if ready:
+            return ""
+        empty_since = empty_since or time.monotonic()
+        return "" if time.monotonic() - empty_since > _SETTLE else "it selects no pods yet"
+
+    return missing
+
+
+def _evidence(client: KubeClient, live: Object) -> str:
+    """Return what pods and events say about an object that is not ready, a line each."""
+    lines: list[str] = []
+    metadata = live["metadata"]
+    namespace, names = metadata.get("namespace"), {metadata["name"]}
+    try:
+        if live["kind"] in _OWNS_PODS:
+            pods = client.list("v1", "Pod", namespace, live["spec"].get("selector", {}).get("matchLabels", {}))
+            names |= {pod["metadata"]["name"] for pod in pods}
+            lines += [line for pod in pods for line in kube_ready.pod_troubles(pod)]
+        if namespace:
+            events = client.list("v1", "Event", namespace, {})
+            warnings = [item for item in events if item.get("type") == "Warning"]
+            warnings = [item for item in warnings if item.get("involvedObject", {}).get("name") in names]
+            warnings.sort(key=lambda item: item.get("lastTimestamp") or item.get("eventTime") or "")
+            lines += [f"event {item.get('reason')}: {item.get('message')}" for item in warnings[-5:]]
+    except (ApiError, Unreachable) as error:
+        lines.append(f"(no more could be learnt: {error})")
+    return "".join(f"\n  {line}" for line in dict.fromkeys(lines))
+
+
+def _holding(live: Object) -> str:
+    lines = [f"finalizer {name}" for name in live["metadata"].get("finalizers", [])]
+    lines += [
+        f"{item.get('reason')}: {item.get('message')}"
+        for item in live.get("status", {}).get("conditions", [])
+        if live["kind"] == "Namespace" and item.get("status") == "True"
+    ]
+    return "".join(f"\n  {line}" for line in lines)

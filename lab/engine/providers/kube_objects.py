@@ -1,0 +1,189 @@
+"""What the Kubernetes provider knows about objects as such: names, identities, annotations, fields that cannot change.
+
+Pure functions on manifests; nothing here talks to a cluster.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, Final
+
+from lab.engine.providers.property_diff import Path
+from lab.engine.values import UNKNOWN, Secret
+
+AUTONAMED: Final = "pulumi.com/autonamed"
+SKIP_AWAIT: Final = "pulumi.com/skipAwait"
+TIMEOUT: Final = "pulumi.com/timeoutSeconds"
+PATCH_FORCE: Final = "pulumi.com/patchForce"
+PROPAGATION: Final = "pulumi.com/deletionPropagationPolicy"
+FIELD_MANAGER: Final = "pulumi.com/patchFieldManager"
+_SERVER_OWNED: Final = (
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+    "uid",
+)
+_RENAMED: Final = {
+    f"x-kubernetes-{name}": f"x_kubernetes_{name.replace('-', '_')}"
+    for name in (
+        "embedded-resource",
+        "int-or-string",
+        "list-map-keys",
+        "list-type",
+        "map-type",
+        "preserve-unknown-fields",
+        "validations",
+    )
+}
+"""Fields of a CustomResourceDefinition that the SDK spells with underscores."""
+_SELECTOR: Final = (("spec", "selector"),)
+_IMMUTABLE: Final[Mapping[tuple[str, str], tuple[Path, ...]]] = {
+    ("v1", "Secret"): (("type",), ("data",), ("stringData",)),
+    ("v1", "ConfigMap"): (("data",), ("binaryData",)),
+    ("v1", "Service"): (("spec", "clusterIP"),),
+    ("v1", "PersistentVolumeClaim"): tuple(
+        ("spec", field) for field in ("accessModes", "selector", "storageClassName", "volumeName")
+    ),
+    ("v1", "ResourceQuota"): (("spec", "scopes"),),
+    ("apps/v1", "DaemonSet"): _SELECTOR,
+    ("apps/v1", "Deployment"): _SELECTOR,
+    ("apps/v1", "StatefulSet"): tuple(
+        ("spec", field)
+        for field in ("podManagementPolicy", "revisionHistoryLimit", "selector", "serviceName", "volumeClaimTemplates")
+    ),
+    ("batch/v1", "Job"): tuple(("spec", field) for field in ("completions", "parallelism", "selector", "template")),
+    ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"): (("roleRef",),),
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"): (("roleRef",),),
+    ("storage.k8s.io/v1", "StorageClass"): (("parameters",), ("provisioner",)),
+}
+"""Pulumi's list of changes that force a replacement; a Secret's and a ConfigMap's data are among them by default."""
+
+
+def kind_of(type_: str) -> tuple[str, str]:
+    """Read apiVersion and kind from a type token: `kubernetes:core/v1:Service` -> ("v1", "Service")."""
+    _, group_version, kind = type_.split(":", 2)
+    return group_version.removeprefix("core/"), kind
+
+
+def type_of(obj: Mapping[str, Any]) -> str:
+    """Write an object's type token."""
+    version = obj["apiVersion"]
+    return f"kubernetes:{version if '/' in version else f'core/{version}'}:{obj['kind']}"
+
+
+def annotation(obj: Mapping[str, Any], name: str) -> str:
+    """Return an annotation's value, "" where there is none (or none that is known yet)."""
+    metadata = obj.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, Mapping) else None
+    value = annotations.get(name) if isinstance(annotations, Mapping) else None
+    return value if isinstance(value, str) else ""
+
+
+def identity(obj: Mapping[str, Any]) -> str:
+    """Return the id: `namespace/name`, or `name` for what has no namespace."""
+    metadata = obj["metadata"]
+    return "/".join(part for part in (metadata.get("namespace"), metadata["name"]) if part)
+
+
+def named(obj: Mapping[str, Any], old: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
+    """Return the object with a name: its own, the generated one it had, or a new `<name>-<8 hex digits>`."""
+    metadata = obj.get("metadata") or {}
+    if metadata is UNKNOWN or metadata.get("name"):
+        return dict(obj)
+    if old is not None and annotation(old, AUTONAMED) == "true":
+        made = old["metadata"]["name"]
+    else:
+        made = f"{name}-{secrets.token_hex(4)}"
+    annotations = metadata.get("annotations") or {}
+    if annotations is not UNKNOWN:
+        annotations = {**annotations, AUTONAMED: "true"}
+    return {**obj, "metadata": {**metadata, "name": made, "annotations": annotations}}
+
+
+def normalised(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the object without what the server owns, and a Secret's `stringData` as `data`, for comparing."""
+    result = {key: value for key, value in obj.items() if value is not None}
+    if isinstance(result.get("metadata"), Mapping):
+        result["metadata"] = {key: value for key, value in result["metadata"].items() if key not in _SERVER_OWNED}
+    if (result.get("apiVersion"), result.get("kind")) == ("v1", "Secret") and isinstance(
+        result.get("stringData"), Mapping
+    ):
+        texts = result.pop("stringData")
+        encoded = {
+            key: base64.b64encode(value.encode()).decode() if isinstance(value, str) else value
+            for key, value in texts.items()
+        }
+        result["data"] = {**(result.get("data") or {}), **encoded}
+    if result.get("kind") == "CustomResourceDefinition":
+        result.pop("status", None)
+    return result
+
+
+def replacing(obj: Mapping[str, Any], *, config_map_mutable: bool, secret_mutable: bool) -> list[Path]:
+    """Return the paths whose change forces a replacement of an object of this kind."""
+    kind = (str(obj.get("apiVersion")), str(obj.get("kind")))
+    paths: list[Path] = [("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace")]
+    mutable = not obj.get("immutable")
+    if kind == ("v1", "ConfigMap") and config_map_mutable and mutable:
+        return paths
+    if kind == ("v1", "Secret") and secret_mutable and mutable:
+        return [*paths, ("type",)]
+    return [*paths, *_IMMUTABLE.get(kind, ())]
+
+
+def field_manager(obj: Mapping[str, Any], outputs: Mapping[str, Any], urn: str) -> str:
+    """Return the name under which fields are owned: one per resource, so that a second run is the same owner."""
+    chosen = annotation(obj, FIELD_MANAGER) or outputs.get("__fieldManager")
+    return str(chosen or f"pulumi-kubernetes-{hashlib.sha256(urn.encode()).hexdigest()[:8]}")
+
+
+def is_ours(live: Mapping[str, Any], manager: str) -> bool:
+    """Tell whether this resource applied the live object: so it was made by a run that died before it could say so."""
+    return any(entry.get("manager") == manager for entry in live["metadata"].get("managedFields", []))
+
+
+def wire(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest to send: without None and without what only Pulumi uses."""
+    back = {under: dash for dash, under in _RENAMED.items()}
+    sent: dict[str, Any] = _rename({key: value for key, value in obj.items() if not key.startswith("__")}, back)
+    return sent
+
+
+def outputs_of(live: Mapping[str, Any], manager: str) -> dict[str, Any]:
+    """Return what goes into state: the live object without bookkeeping, a Secret's content marked as such."""
+    result: dict[str, Any] = deepcopy(_rename(live, _RENAMED))
+    result["metadata"].pop("managedFields", None)
+    if (live.get("apiVersion"), live.get("kind")) == ("v1", "Secret"):
+        for key in ("data", "stringData"):
+            if key in result:
+                result[key] = Secret(result[key])
+    return result | {"__fieldManager": manager}
+
+
+def preview_of(dry: Mapping[str, Any], inputs: Mapping[str, Any], manager: str) -> dict[str, Any]:
+    """Return what is foreseeable of a new object: what a dry run made up at random is left out."""
+    result = outputs_of(dry, manager)
+    result.pop("status", None)
+    for key in ("uid", "creationTimestamp", "resourceVersion", "generation"):
+        result["metadata"].pop(key, None)
+    if result.get("kind") == "Service" and isinstance(result.get("spec"), dict):
+        given = inputs.get("spec") or {}
+        for key in ("clusterIP", "clusterIPs", "healthCheckNodePort"):
+            if key in result["spec"] and key not in given:
+                result["spec"][key] = UNKNOWN
+    return result
+
+
+def _rename(value: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(value, Mapping):
+        return {names.get(key, key): _rename(item, names) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_rename(item, names) for item in value]
+    return value

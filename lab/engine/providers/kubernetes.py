@@ -1,0 +1,265 @@
+"""The `kubernetes` package: objects of any kind by server-side apply, with Pulumi's names, diffs, awaits and previews.
+
+Helm's charts and releases live in `helm.py`; this module sends their types there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, Final
+
+from lab.engine.providers import kube_await, kube_objects, property_diff
+from lab.engine.providers.base import CheckError, Child, Context, Diff, ProviderError, Values
+from lab.engine.providers.helm import CHART, RELEASE, Helm
+from lab.engine.providers.kube_client import ApiError, Kind, KubeClient, NoKind, Object, active_cluster
+from lab.engine.values import UNKNOWN, has_unknown
+
+_FLAGS: Final = {
+    "enableServerSideApply": True,
+    "enablePatchForce": False,
+    "upsertExistingObjects": False,
+    "enableConfigMapMutable": False,
+    "enableSecretMutable": False,
+    "suppressDeprecationWarnings": False,
+    "suppressHelmHookWarnings": False,
+}
+_OPTIONS: Final = {"kubeconfig", "context", "namespace", "clusterIdentifier", "version", "pluginDownloadURL", *_FLAGS}
+_PATIENCE: Final = 30.0
+"""Seconds for which a create is tried again while its namespace or its kind is not there yet."""
+
+
+class KubernetesProvider:
+    """One cluster, as one provider resource of the program describes it."""
+
+    def __init__(self, config: Values) -> None:
+        given = {key: value for key, value in config.items() if value is not None}
+        problems = [
+            (key, "is not an option that the embedded engine supports") for key in sorted(set(given) - _OPTIONS)
+        ]
+        self._flags = _FLAGS | {key: str(given[key]).lower() == "true" for key in _FLAGS if key in given}
+        if not self._flags["enableServerSideApply"]:
+            problems.append(("enableServerSideApply", "must be true: the embedded engine has no other way"))
+        if problems:
+            raise CheckError(problems)
+        self._config = given
+
+    @cached_property
+    def _client(self) -> KubeClient:
+        if UNKNOWN in (self._config.get("kubeconfig"), self._config.get("context")):
+            raise ProviderError("the provider's kubeconfig is not known yet")
+        return KubeClient(self._config.get("kubeconfig"), self._config.get("context"))
+
+    @cached_property
+    def _namespace(self) -> str:
+        return self._config.get("namespace") or self._client.namespace
+
+    @cached_property
+    def _helm(self) -> Helm:
+        return Helm(self._client, self._namespace)
+
+    def supports(self, type_: str) -> bool:
+        """Tell whether this is an object, a chart or a release; other Helm and YAML components are not supported."""
+        module, _, kind = type_.removeprefix("kubernetes:").partition(":")
+        if type_ in (CHART, RELEASE):
+            return True
+        components = module.startswith(("helm.sh/", "yaml", "kustomize")) or module == "index"
+        return bool(kind) and "/" in module and not components and not kind.endswith(("List", "Patch"))
+
+    def moved(self, old_config: Values) -> tuple[str, ...]:
+        """Return what makes this another cluster: its identifier where given, else the kubeconfig's active cluster."""
+        old, new = old_config, self._config
+        changed = [key for key in ("clusterIdentifier", "kubeconfig", "context") if old.get(key) != new.get(key)]
+        if old.get("clusterIdentifier") and new.get("clusterIdentifier"):
+            return ("clusterIdentifier",) if "clusterIdentifier" in changed else ()
+        unknown = [key for key in changed if new.get(key) is UNKNOWN]
+        if unknown or not changed:
+            return tuple(unknown)
+        before, after = (active_cluster(config.get("kubeconfig"), config.get("context")) for config in (old, new))
+        moved = before is not None and after is not None and before != after
+        return tuple(key for key in changed if key != "clusterIdentifier") if moved else ()
+
+    def check(self, type_: str, old: Values | None, new: Values, *, name: str) -> dict[str, Any]:
+        """Fill in apiVersion, kind, a name where there is none, and the namespace."""
+        if type_ == RELEASE:
+            return self._helm.check(old, new, name=name)
+        api_version, kind = kube_objects.kind_of(type_)
+        inputs = {"apiVersion": api_version, "kind": kind} | {k: v for k, v in new.items() if v is not None}
+        metadata = inputs.get("metadata")
+        if metadata is UNKNOWN:
+            return inputs
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise CheckError([("metadata", "must be an object")])
+        if (metadata or {}).get("generateName"):
+            raise CheckError([("metadata.generateName", "is not supported in Server-Side Apply mode")])
+        inputs = kube_objects.named(inputs, old, name)
+        if not inputs["metadata"].get("namespace") and self._is_namespaced(api_version, kind):
+            inputs["metadata"] = {**inputs["metadata"], "namespace": self._namespace}
+        return inputs
+
+    def diff(self, type_: str, id_: str, old_inputs: Values, old_outputs: Values, new_inputs: Values) -> Diff:
+        """Compare the inputs; what the API server fills in is no difference."""
+        if type_ == RELEASE:
+            return self._helm.diff(old_inputs, new_inputs)
+        old, new = kube_objects.normalised(old_inputs), kube_objects.normalised(new_inputs)
+        forced = kube_objects.replacing(
+            new,
+            config_map_mutable=self._flags["enableConfigMapMutable"],
+            secret_mutable=self._flags["enableSecretMutable"],
+        )
+        same_place = _place(old) == _place(new) and kube_objects.annotation(new, kube_objects.AUTONAMED) != "true"
+        return property_diff.diff(old, new, forced, delete_before_replace=same_place)
+
+    def create(self, type_: str, inputs: Values, context: Context) -> tuple[str, dict[str, Any]]:
+        """Create an object that must not exist yet (unless an earlier run of this resource made it), and await it."""
+        if type_ == RELEASE:
+            return self._helm.create(inputs, context)
+        manager = kube_objects.field_manager(inputs, {}, context.urn)
+        if context.preview:
+            dry = self._dry_run(inputs, lambda kind, obj: self._client.create(kind, obj, manager, dry_run=True))
+            return "", dict(inputs) if dry is None else kube_objects.preview_of(dry, inputs, manager)
+        obj = kube_objects.wire(inputs)
+        kind, live = self._retry(obj, lambda kind: self._apply_new(kind, obj, manager, context), context)
+        return self._await(kind, obj, live, manager, context)
+
+    def update(
+        self, type_: str, id_: str, old_inputs: Values, old_outputs: Values, new_inputs: Values, context: Context
+    ) -> dict[str, Any]:
+        """Apply the new inputs and await the object."""
+        if type_ == RELEASE:
+            return self._helm.update(new_inputs, context)
+        manager = kube_objects.field_manager(new_inputs, old_outputs, context.urn)
+        if context.preview:
+            dry = self._dry_run(new_inputs, lambda kind, obj: self._write(kind, obj, manager, dry_run=True))
+            return dict(new_inputs) if dry is None else kube_objects.outputs_of(dry, manager)
+        obj = kube_objects.wire(new_inputs)
+        kind, live = self._retry(obj, lambda kind: self._write(kind, obj, manager, dry_run=False), context)
+        return self._await(kind, obj, live, manager, context)[1]
+
+    def delete(self, type_: str, id_: str, inputs: Values, outputs: Values, context: Context) -> None:
+        """Delete an object and wait until it is gone; one that Helm's resource policy keeps is left where it is."""
+        if type_ == RELEASE:
+            return self._helm.delete(inputs, context)
+        if kube_objects.annotation(inputs, "helm.sh/resource-policy") == "keep":
+            return None
+        obj = kube_objects.wire(outputs if outputs.get("metadata") else inputs)
+        metadata = obj["metadata"]
+        propagation = kube_objects.annotation(inputs, kube_objects.PROPAGATION).capitalize()
+        propagation = propagation if propagation in ("Orphan", "Background") else "Foreground"
+        try:
+            kind = self._client.kind(obj["apiVersion"], obj["kind"])
+            live = self._client.get(kind, metadata.get("namespace"), metadata["name"])
+            if live is None:
+                return None
+            self._client.delete(kind, metadata.get("namespace"), metadata["name"], propagation)
+            kube_await.until_gone(self._client, kind, obj, live["metadata"]["uid"], context)
+        except NoKind:
+            return None
+        except ApiError as error:
+            if error.status != 404:
+                raise ProviderError(f"deleting {_title(obj)}: {error}") from None
+        return None
+
+    def read(self, type_: str, id_: str, inputs: Values) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Return the live object; the id is `name` or `namespace/name`."""
+        api_version, kind = kube_objects.kind_of(type_)
+        namespace, _, name = id_.rpartition("/")
+        try:
+            found = self._client.kind(api_version, kind)
+            live = self._client.get(found, namespace or (self._namespace if found.namespaced else None), name)
+        except NoKind:
+            return None
+        except ApiError as error:
+            raise ProviderError(f"reading {kind} {id_}: {error}") from None
+        return None if live is None else (dict(inputs), kube_objects.outputs_of(live, ""))
+
+    def invoke(self, token: str, args: Values) -> dict[str, Any]:
+        """Fail: the program uses none of this package's functions."""
+        raise ProviderError(f"the embedded engine has no function {token}")
+
+    def construct(self, type_: str, name: str, inputs: Values, context: Context) -> list[Child] | None:
+        """Render a chart into its objects."""
+        return self._helm.chart(name, inputs, context) if type_ == CHART else None
+
+    def _is_namespaced(self, api_version: str, kind: str) -> bool:
+        try:
+            return self._client.kind(api_version, kind).namespaced
+        except NoKind:  # a custom resource whose definition comes in the same run
+            return True
+
+    def _dry_run(self, inputs: Values, write: Callable[[Kind, Object], Object]) -> Object | None:
+        """Return what the server says it would do, or None where it cannot know yet."""
+        if has_unknown(inputs):
+            return None
+        obj = kube_objects.wire(inputs)
+        try:
+            return write(self._client.kind(obj["apiVersion"], obj["kind"]), obj)
+        except NoKind:
+            return None
+        except ApiError as error:
+            missing_namespace = error.status == 404
+            if missing_namespace or error.reason in ("Forbidden", "AlreadyExists") or "dryRun" in str(error):
+                return None
+            raise ProviderError(f"{_title(obj)}: {error}") from None
+
+    def _apply_new(self, kind: Kind, obj: Object, manager: str, context: Context) -> Object:
+        metadata = obj["metadata"]
+        live = self._client.get(kind, metadata.get("namespace"), metadata["name"])
+        known = context.adopt or self._flags["upsertExistingObjects"]
+        if live is not None and not known and not kube_objects.is_ours(live, manager):
+            raise ProviderError(
+                f"{_title(obj)} already exists and this stack does not manage it; delete it, give the resource "
+                "another name, or set upsert_existing_objects on the provider to take it over"
+            )
+        return self._write(kind, obj, manager, dry_run=False)
+
+    def _write(self, kind: Kind, obj: Object, manager: str, *, dry_run: bool) -> Object:
+        if obj["kind"] == "CustomResourceDefinition":  # applied definitions would keep fields that charts dropped
+            live = self._client.get(kind, None, obj["metadata"]["name"])
+            if live is not None:
+                version = {"resourceVersion": live["metadata"]["resourceVersion"]}
+                replaced = obj | {"metadata": obj["metadata"] | version}
+                return self._client.replace(kind, replaced, manager, dry_run=dry_run)
+        force = self._flags["enablePatchForce"] or kube_objects.annotation(obj, kube_objects.PATCH_FORCE) == "true"
+        return self._client.apply(kind, obj, manager, dry_run=dry_run, force=force)
+
+    def _retry(self, obj: Object, write: Callable[[Kind], Object], context: Context) -> tuple[Kind, Object]:
+        """Write; while the namespace or the kind is not there (yet), and on conflicts, try again for a while."""
+        begun, pause = time.monotonic(), 0.25
+        while True:
+            try:
+                kind = self._client.kind(obj["apiVersion"], obj["kind"])
+                return kind, write(kind)
+            except NoKind as error:
+                reason = f"{error}; is its CustomResourceDefinition installed?"
+            except ApiError as error:
+                reason = str(error)
+                hook_starts = error.status == 500 and "failed calling webhook" in reason
+                if error.status != 404 and not hook_starts:
+                    hint = "; another manager owns this field: annotation pulumi.com/patchForce takes it over"
+                    conflict = error.status == 409 and "conflict" in reason
+                    raise ProviderError(f"{_title(obj)}: {reason}{hint if conflict else ''}") from None
+            if time.monotonic() - begun > _PATIENCE or context.cancelled.wait(pause):
+                raise ProviderError(f"{_title(obj)}: {reason}")
+            context.report(f"trying again: {reason}")
+            pause = min(pause * 2, 4)
+
+    def _await(
+        self, kind: Kind, obj: Object, live: Object, manager: str, context: Context
+    ) -> tuple[str, dict[str, Any]]:
+        try:
+            live = kube_await.until_ready(self._client, kind, obj, live, context)
+        except kube_await.NotReady as error:
+            partial = kube_objects.identity(error.live), kube_objects.outputs_of(error.live, manager)
+            raise ProviderError(f"{_title(obj)}: {error}", partial=partial) from None
+        return kube_objects.identity(live), kube_objects.outputs_of(live, manager)
+
+
+def _place(obj: Mapping[str, Any]) -> tuple[Any, Any]:
+    metadata = obj.get("metadata")
+    return (metadata.get("namespace"), metadata.get("name")) if isinstance(metadata, Mapping) else (None, None)
+
+
+def _title(obj: Object) -> str:
+    return f"{obj['kind']} {kube_objects.identity(obj)}"
