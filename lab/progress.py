@@ -93,6 +93,7 @@ class Progress:
     def _line(self, text: str) -> None:
         if self._live is not None:
             self._live.console.print(text, markup=False, highlight=False)
+            self._live.refresh()
         else:
             stamp = "" if self._live_wanted else f"[{self._clock() - self._start:6.1f}s] "
             print(f"{stamp}{text}", file=self._stream, flush=True)

@@ -126,7 +126,7 @@ class Cache:
                 shutil.rmtree(target, ignore_errors=True)
 
     def prune(self, keep: Iterable[Part]) -> list[str]:
-        """Remove the folders of older versions of the given parts that nothing uses.
+        """Remove the folders of older versions of the given parts that nothing uses, and what their builds left.
 
         Returns:
             The names of the removed folders.
@@ -137,6 +137,11 @@ class Cache:
         ours = re.compile(rf"({names})-[0-9a-f]{{16}}")
         used = paths_in_use()
         removed = []
+        for left_over in sorted(self._work.glob("*-*.*")):
+            name = left_over.name.partition(".")[0]
+            if ours.fullmatch(name) and name not in current:
+                with self._lock(name, Crew()):
+                    shutil.rmtree(left_over, ignore_errors=True)
         for folder in sorted(self.root.glob("*-*")):
             if not ours.fullmatch(folder.name) or folder.name in current:
                 continue

@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 TAIL_LINES = 15
+LIMIT = 3600
+"""Seconds that a command may take; the longest, a cold build of Kubernetes, takes some minutes."""
+TIMED_OUT = 124
+"""The exit code of `timeout`."""
 
 
 class BuildError(Exception):
@@ -34,14 +38,14 @@ class Crew:
         self.cancelled = False
 
     def start(
-        self, argv: Sequence[str], *, cwd: Path | None, env: Mapping[str, str], log: BinaryIO
+        self, argv: Sequence[str], *, cwd: Path | None, env: Mapping[str, str], log: BinaryIO, limit: float
     ) -> subprocess.Popen[bytes]:
         """Start a command in a process group of its own, unless the crew was cancelled."""
         with self._lock:
             if self.cancelled:
                 raise Cancelled("cancelled")
             process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "TERM", "--", *argv],
+                ["setpriv", "--pdeathsig", "TERM", "--", "timeout", str(limit), *argv],
                 cwd=cwd,
                 env=env,
                 stdin=subprocess.DEVNULL,
@@ -86,13 +90,20 @@ class Shell:
         self._crew = crew
         self._remedy = remedy
 
-    def run(self, *argv: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+    def run(
+        self,
+        *argv: str | Path,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        limit: float = LIMIT,
+    ) -> str:
         """Run a command to its end and return its standard output.
 
         Args:
             argv: The command.
             cwd: Its working directory.
             env: Variables added to this process's; an empty value removes one.
+            limit: Seconds after which it is ended.
 
         Raises:
             BuildError: The command failed; names the log and shows its end.
@@ -103,20 +114,20 @@ class Shell:
             log.write(f"$ {' '.join(words)}\n".encode())
             log.flush()
             environment = {name: value for name, value in variables.items() if value}
-            process = self._crew.start(words, cwd=cwd, env=environment, log=log)
+            process = self._crew.start(words, cwd=cwd, env=environment, log=log, limit=limit)
             output = bytearray()
-            try:
+            with process:
                 assert process.stdout is not None
                 for line in process.stdout:
                     output += line
                     log.write(line)
                     log.flush()
-                code = process.wait()
-            finally:
-                self._crew.done(process)
+            self._crew.done(process)
+        code = process.returncode
         if code and self._crew.cancelled:
             raise Cancelled("cancelled")
         if code:
-            what = f"`{' '.join(words[:3])}` failed with exit code {code}; {self._remedy}"
+            how = f"took longer than {limit:g} s" if code == TIMED_OUT else f"failed with exit code {code}"
+            what = f"`{' '.join(words[:3])}` {how}; {self._remedy}"
             raise BuildError(f"{what}\n  the log is {self.log}, its end:\n{tail(self.log)}")
         return output.decode(errors="replace")
