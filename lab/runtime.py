@@ -1,0 +1,297 @@
+"""The lab as a library: start, stop, status and what tests do to single VMs.
+
+One lab a machine. Starting brings whatever is missing to a running lab and repairs what a killed start or a crash has left;
+stopping leaves nothing outside the tool cache.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab import cgroups, commands, machine, network, paths, processes, sshkeys, vms
+from lab.cluster import NETWORK_TASK, Cluster
+from lab.errors import LabError
+from lab.spec import LabSpec, VmSpec
+from lab.tasks import Cancel, Task
+from lab.tasks import run as run_tasks
+
+if TYPE_CHECKING:
+    from lab.progress import Progress
+    from lab.toolchain import Tools
+
+__all__ = ["Component", "Lab", "LabError", "LabSpec", "VmSpec"]
+
+_MIRROR = "mirror"
+_IRREPLACEABLE = ("etcd", "containerd")
+"""Components that hold what a cluster is: where one has died, the lab is made anew."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """A line of `status`."""
+
+    name: str
+    state: str
+    """running, stopped or dead (it should run)."""
+    pid: int | None
+    log: Path
+
+
+class Lab:
+    """The machine's lab, seen from this checkout.
+
+    Args:
+        spec: The sizes to start; by default those of the lab that runs, else two VMs and a cluster.
+    """
+
+    def __init__(self, spec: LabSpec | None = None) -> None:
+        self._wanted = spec
+
+    @property
+    def spec(self) -> LabSpec:
+        """Sizes of the running lab; of the wanted one where none runs."""
+        return _running_spec() or self._wanted or LabSpec()
+
+    @property
+    def running(self) -> bool:
+        """Whether this checkout's lab has been started completely and every component still runs."""
+        return (
+            machine.owner() == paths.CHECKOUT
+            and paths.READY.exists()
+            and all(component.state == "running" for component in self.status())
+        )
+
+    def start(self, progress: Progress) -> None:
+        """Start the lab, or what of it does not run.
+
+        Raises:
+            LabError: It cannot be; the text says what to do.
+        """
+        machine.check()
+        from lab.toolchain import ensure
+
+        tools = ensure(progress)
+        with machine.lock():
+            self._refuse_foreign()
+            if self._must_start_anew():
+                progress.say("machine: removing what is left of a lab that no longer runs")
+                self._remove()
+                paths.RUN.mkdir(parents=True, exist_ok=True)
+            wanted = self._wanted or LabSpec()
+            running = _running_spec()
+            wanted = running.joined(wanted) if running else wanted
+            if running == wanted and self.running:
+                return
+            if running is None:
+                network.check_free()
+            paths.READY.unlink(missing_ok=True)
+            machine.claim()
+            processes.write_json(paths.SPEC, wanted.to_json())
+            machine.make_folders(str(paths.NETNS), "/run/systemd/nspawn")
+            machine.apply_settings(progress)
+            _checkout_folder(tools)
+            run_tasks(_tasks(wanted, tools), progress)
+            paths.READY.touch()
+
+    def stop(self, progress: Progress, *, foreign: bool = False) -> None:
+        """Remove the lab: processes, namespaces, mounts, control groups, files; kernel settings are put back.
+
+        Args:
+            progress: Shows what is done.
+            foreign: Also when it belongs to another checkout.
+
+        Raises:
+            LabError: Another checkout's lab runs, or something cannot be removed.
+        """
+        if not (paths.RUN.exists() or paths.DATA.exists() or paths.LAB.exists() or network.namespaces()):
+            return
+        machine.check()
+        with machine.lock():
+            if not foreign:
+                self._refuse_foreign()
+            with progress.step("stop the lab"):
+                self._remove()
+
+    def status(self) -> list[Component]:
+        """Return the state of every component of the lab."""
+        spec = _running_spec()
+        if spec is None:
+            return []
+        names = [_MIRROR]
+        for cluster in spec.cluster_specs:
+            names += [cluster.process(name) for name in commands.COMPONENTS]
+        names += [vm.process for vm in spec.vms]
+        return [_component(name) for name in names]
+
+    def vm_power_off(self, name: str) -> None:
+        """Pull a VM's plug."""
+        vms.power_off(self.spec.vm(name))
+
+    def vm_power_on(self, name: str) -> None:
+        """Boot a VM again on what it has written, and wait until it is up."""
+        vms.boot(self.spec.vm(name), Cancel())
+
+    def vm_reset(self, name: str) -> None:
+        """Give a VM a fresh file system under the same host key, and boot it."""
+        vm = self.spec.vm(name)
+        vms.power_off(vm)
+        vms.discard(vm)
+        vms.prepare(vm, _tools().vm_root)
+        vms.boot(vm, Cancel())
+
+    def vm_root(self, name: str) -> Path:
+        """Return a VM's file system as the machine sees it."""
+        return vms.root(self.spec.vm(name))
+
+    def vm_exec(
+        self, name: str, argv: Sequence[str], *, stdin: str = "", timeout: float = 30
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on a VM as root without ssh."""
+        return vms.execute(self.spec.vm(name), list(argv), stdin, timeout)
+
+    def vm_ssh(self, name: str, user: str = "root") -> list[str]:
+        """Return the ssh command for a VM."""
+        return sshkeys.command(self.spec.vm(name), user)
+
+    def add_vm(self, vm: VmSpec) -> None:
+        """Add a VM to the running lab and wait until it is up."""
+        with machine.lock():
+            spec = self._running()
+            joined = spec.joined(LabSpec(vms=(vm,)))
+            processes.write_json(paths.SPEC, joined.to_json())
+            network.create([network.vm_leg(vm)])
+            vms.prepare(vm, _tools().vm_root)
+            sshkeys.write_known_hosts(joined.vms)
+            vms.boot(vm, Cancel())
+
+    def remove_vm(self, name: str) -> None:
+        """Take a VM out of the lab: switch it off and remove everything of it."""
+        with machine.lock():
+            spec = self._running()
+            vm = spec.vm(name)
+            _remove_vm(vm)
+            left = LabSpec(vms=tuple(other for other in spec.vms if other != vm), clusters=spec.clusters)
+            processes.write_json(paths.SPEC, left.to_json())
+            sshkeys.write_known_hosts(left.vms)
+
+    def _running(self) -> LabSpec:
+        spec = _running_spec()
+        if spec is None or machine.owner() != paths.CHECKOUT:
+            raise LabError("no lab of this checkout is running; start it with `make up` or `python -m lab start`")
+        return spec
+
+    def _refuse_foreign(self) -> None:
+        owner = machine.owner()
+        running = [record.name for record in processes.records() if record.alive]
+        if owner in (None, paths.CHECKOUT) or not running:
+            return
+        remedy = f"run `make down` in {owner}" if owner and owner.is_dir() else "run `python -m lab stop --foreign`"
+        raise LabError(
+            f"the lab of {owner} is running on this machine ({len(running)} processes); {remedy}, then try again"
+        )
+
+    def _must_start_anew(self) -> bool:
+        spec = _running_spec()
+        if spec is None or machine.owner() != paths.CHECKOUT:
+            return paths.DATA.exists() or bool(network.namespaces()) or any(paths.RUN.iterdir())
+        if not paths.READY.exists() or not paths.LAB.is_dir():
+            return True
+        holders = [cluster.process(name) for cluster in spec.cluster_specs for name in _IRREPLACEABLE]
+        return not all(processes.alive(name) for name in holders)
+
+    def _remove(self) -> None:
+        for vm in (_running_spec() or LabSpec(vms=())).vms:
+            vms.power_off(vm)
+        processes.end(processes.records())
+        left = processes.end_group()
+        if left:
+            raise LabError(f"processes {left} of the lab do not end; look at them, then stop the lab again")
+        network.remove_all()
+        for folder in (paths.DATA, paths.RUN):
+            machine.unmount_below(folder)
+        machine.restore_settings()
+        machine.remove_folders()
+        for folder in (paths.DATA, paths.LAB, paths.RUN):
+            machine.remove_tree(folder)
+        stuck = cgroups.remove()
+        if stuck:
+            raise LabError(f"control groups {', '.join(map(str, stuck))} cannot be removed")
+
+
+def _tools() -> Tools:
+    from lab.progress import Progress
+    from lab.toolchain import ensure
+
+    return ensure(Progress())
+
+
+def _running_spec() -> LabSpec | None:
+    try:
+        return LabSpec.from_json(json.loads(paths.SPEC.read_text()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _tasks(spec: LabSpec, tools: Tools) -> list[Task]:
+    clusters = [Cluster(cluster, tools) for cluster in spec.cluster_specs]
+    env = clusters[0].env
+    tasks = [Task(name=NETWORK_TASK, run=lambda _: network.create(network.legs(spec)))]
+    tasks += [task for cluster in clusters for task in cluster.tasks()]
+    tasks += [
+        Task(name="package mirror", run=lambda _: _start_mirror(tools, env), after=(NETWORK_TASK,)),
+        Task(name="VM roots", run=lambda _: _prepare_vms(spec.vms, tools)),
+    ]
+    tasks += [
+        Task(name=f"VM {vm.name}", run=lambda cancel, vm=vm: vms.boot(vm, cancel), after=("VM roots", NETWORK_TASK))
+        for vm in spec.vms
+    ]
+    return tasks
+
+
+def _checkout_folder(tools: Tools) -> None:
+    """Put into `.lab/` what needs no running lab."""
+    paths.LAB.mkdir(exist_ok=True)
+    for link, target in ((paths.CHARTS, tools.charts), (paths.LOG_LINK, paths.LOGS)):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+    paths.DEB_CHECKSUM.write_text(tools.sidecar_deb_sha256.read_text())
+
+
+def _start_mirror(tools: Tools, env: dict[str, str]) -> None:
+    package = paths.MIRROR / tools.sidecar_deb.name
+    if not package.is_symlink():
+        paths.MIRROR.mkdir(parents=True, exist_ok=True)
+        package.symlink_to(tools.sidecar_deb)
+    if not processes.alive(_MIRROR):
+        processes.spawn(_MIRROR, commands.mirror(paths.MIRROR, sys.executable), env=env)
+
+
+def _prepare_vms(wanted: Iterable[VmSpec], tools: Tools) -> None:
+    wanted = tuple(wanted)
+    sshkeys.ensure(paths.SSH_KEY, "istio-vm-lab")
+    for vm in wanted:
+        vms.prepare(vm, tools.vm_root)
+    sshkeys.write_known_hosts(wanted)
+
+
+def _remove_vm(vm: VmSpec) -> None:
+    vms.power_off(vm)
+    network.remove(vm.namespace, network.vm_leg(vm).port)
+    vms.discard(vm)
+    machine.remove_tree(vm.folder)
+    paths.log(vm.process).unlink(missing_ok=True)
+
+
+def _component(name: str) -> Component:
+    record = processes.read(name)
+    if record is None:
+        return Component(name, "stopped", None, paths.log(name))
+    if record.alive:
+        return Component(name, "running", record.pid, paths.log(name))
+    return Component(name, "dead", None, paths.log(name))
