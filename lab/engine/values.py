@@ -237,3 +237,21 @@ def secret_strings(value: Any, inside: bool = False) -> set[str]:
             return {value}
         case _:
             return set()
+
+
+def veil(value: Any, source: Any) -> Any:
+    """Mark as secret every text in a value that contains a secret of the source it was made from."""
+    texts = {text for text in secret_strings(source) if len(text) >= 4}
+
+    def mark(item: Any) -> Any:
+        match item:
+            case Mapping():
+                return {key: mark(inner) for key, inner in item.items()}
+            case list() | tuple():
+                return [mark(inner) for inner in item]
+            case str() if any(text in item for text in texts):
+                return Secret(item)
+            case _:
+                return item
+
+    return mark(value) if texts else value

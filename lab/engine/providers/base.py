@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 Values = Mapping[str, Any]
 
@@ -100,7 +100,10 @@ class Provider(Protocol):
         """Tell whether the provider has this resource type, so that the engine can name the one that is missing."""
 
     def check(self, type_: str, old: Values | None, new: Values, *, name: str) -> dict[str, Any]:
-        """Return the inputs normalised (defaults, names kept from `old` or made from `name`), or raise CheckError."""
+        """Return the inputs normalised (defaults, names kept from `old` or made from `name`), or raise CheckError.
+
+        May wrap in `Secret` what is secret by its kind (the data of a Kubernetes Secret).
+        """
 
     def diff(self, type_: str, id_: str, old_inputs: Values, old_outputs: Values, new_inputs: Values) -> Diff:
         """Compare; must not change anything."""
@@ -124,3 +127,14 @@ class Provider(Protocol):
 
     def construct(self, type_: str, name: str, inputs: Values, context: Context) -> list[Child] | None:
         """Return the children of a remote component, or None where the type is none."""
+
+
+@runtime_checkable
+class Retargetable(Protocol):
+    """What a provider may have besides: knowing when a changed configuration means another target."""
+
+    def moved(self, old_config: Values) -> tuple[str, ...]:
+        """Return the properties (of the provider resource) by which this provider acts elsewhere than with `old_config`.
+
+        All its resources are then replaced: a kubeconfig of another cluster, say. Empty where it is the same place.
+        """

@@ -1,0 +1,114 @@
+"""Reads Pulumi.yaml and Pulumi.<stack>.yaml into what the SDK gets: text by key, objects as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+}
+
+_READS_AS: Mapping[str, Callable[[str], bool]] = {
+    "integer": lambda text: text.lstrip("-").isdigit(),
+    "boolean": lambda text: text in ("true", "false"),
+}
+
+
+class ConfigError(Exception):
+    """The project's or the stack's file is not usable; every problem at once."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project with the configuration of one stack."""
+
+    name: str
+    directory: Path
+    main: Path
+    config: dict[str, str] = field(default_factory=dict)
+    secret_keys: tuple[str, ...] = ()
+
+    def provider_config(self) -> dict[str, dict[str, str]]:
+        """Return the configuration of default providers, by package."""
+        result: dict[str, dict[str, str]] = {}
+        for key, value in self.config.items():
+            package, _, name = key.partition(":")
+            if package != self.name:
+                result.setdefault(package, {})[name] = value
+        return result
+
+
+def load(directory: Path, stack: str) -> Project:
+    """Read both files, or raise ConfigError."""
+    project = _read(directory / "Pulumi.yaml")
+    name, declared = str(project.get("name", "")), project.get("config") or {}
+    given: dict[str, Any] = _read(directory / f"Pulumi.{stack}.yaml").get("config") or {}
+    values: dict[str, Any] = {}
+    secret_keys: list[str] = []
+    problems: list[str] = []
+    for short, schema in declared.items():
+        key = short if ":" in short else f"{name}:{short}"
+        schema = schema if isinstance(schema, dict) else {"default": schema}
+        value = given.get(key, schema.get("value", schema.get("default")))
+        if value is None and "value" not in schema and "default" not in schema:
+            problems.append(f"{key}: missing; Pulumi.yaml declares it without a default")
+        elif value is not None:
+            values[key] = value
+            problems += _mismatch(key, value, schema.get("type"))
+        if schema.get("secret"):
+            secret_keys.append(key)
+    values |= {key: value for key, value in given.items() if key not in values}
+    problems += [
+        f"{key}: is encrypted (`secure`), which only the pulumi CLI can read; use it (ENGINE=pulumi), or for the lab "
+        "give the value as a file that is not committed"
+        for key, value in values.items()
+        if _encrypted(value)
+    ]
+    problems += [f"{key}: needs a namespace, `{name}:{key}`" for key in values if ":" not in key]
+    if problems:
+        raise ConfigError("configuration of stack {}:\n{}".format(stack, "\n".join(f"  {text}" for text in problems)))
+    main = directory / (project.get("main") or ".")
+    main = main / "__main__.py" if main.is_dir() else main
+    text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    return Project(name, directory, main, text, tuple(secret_keys))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must be a mapping")
+    return data
+
+
+def _encrypted(value: Any) -> bool:
+    if isinstance(value, dict):
+        return set(value) == {"secure"} or any(_encrypted(item) for item in value.values())
+    return isinstance(value, list) and any(_encrypted(item) for item in value)
+
+
+def _mismatch(key: str, value: Any, wanted: Any) -> list[str]:
+    types = TYPES.get(str(wanted), ())
+    if not types or _encrypted(value):
+        return []
+    if isinstance(value, types) and not (wanted == "integer" and isinstance(value, bool)):
+        return []
+    if isinstance(value, str) and _READS_AS.get(str(wanted), lambda text: False)(
+        value
+    ):  # as `pulumi config set` writes
+        return []
+    return [f"{key}: must be of type {wanted} (got {json.dumps(value)})"]

@@ -1,0 +1,143 @@
+"""Provider instances, by the reference that resources carry, and the two providers that are Pulumi's own."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.engine import diffs, urns
+from lab.engine.providers import ProviderFactory
+from lab.engine.providers.base import Child, Context, Diff, Provider, ProviderError, Retargetable, Values
+from lab.engine.state import Record, State
+from lab.engine.values import UNKNOWN_STRING, Secret, has_unknown, strip_secrets
+
+STACK_REFERENCE = "pulumi:pulumi:StackReference"
+
+
+class Registry:
+    """Makes providers from the packages that the engine knows, one instance per provider resource."""
+
+    def __init__(self, packages: Mapping[str, ProviderFactory], state_folder: Path) -> None:
+        self._packages = packages
+        self._instances: dict[str, tuple[Any, Provider]] = {}
+        self._lock = threading.Lock()
+        self._providers = ProviderResources(self.make)
+        self._references = StackReferences(state_folder)
+
+    def builtin(self, type_: str) -> Provider | None:
+        """Return the engine's own provider for a type, if it has one."""
+        if type_.startswith(urns.PROVIDER_PREFIX):
+            return self._providers
+        return self._references if type_ == STACK_REFERENCE else None
+
+    def make(self, package: str, inputs: Values) -> Provider:
+        """Make a provider of a package, or raise ProviderError where the engine has no such package."""
+        if package not in self._packages:
+            known = ", ".join(sorted(self._packages))
+            raise ProviderError(f"package {package} is not part of the embedded engine (which has {known})")
+        return self._packages[package](strip_secrets(inputs))
+
+    def get(self, reference: str, records: Mapping[str, Record]) -> Provider | None:
+        """Return the provider of a reference; None where its configuration is not known yet."""
+        record = find(reference, records)
+        if record is None:
+            raise ProviderError(f"provider {reference} is neither registered nor in state")
+        if has_unknown(record.inputs):
+            return None
+        with self._lock:
+            inputs, provider = self._instances.get(reference, (None, None))
+            if provider is None or inputs != record.inputs:
+                provider = self.make(urns.package_of(record.type), record.inputs)
+                self._instances[reference] = (record.inputs, provider)
+            return provider
+
+
+def find(reference: str, records: Mapping[str, Record]) -> Record | None:
+    """Return the provider resource that a reference names, be it one that is about to be deleted."""
+    urn, _, identity = reference.rpartition("::")
+    current = records.get(urn)
+    if current is not None and identity in (current.id, UNKNOWN_STRING):
+        return current
+    return next((record for record in list(records.values()) if (record.urn, record.id) == (urn, identity)), current)
+
+
+class _Builtin:
+    """The verbs that the engine's own providers have no use for."""
+
+    def supports(self, type_: str) -> bool:
+        return True
+
+    def check(self, type_: str, old: Values | None, new: Values, *, name: str) -> dict[str, Any]:
+        return dict(new)
+
+    def diff(self, type_: str, id_: str, old_inputs: Values, old_outputs: Values, new_inputs: Values) -> Diff:
+        return Diff(changed=old_inputs != new_inputs)
+
+    def create(self, type_: str, inputs: Values, context: Context) -> tuple[str, dict[str, Any]]:
+        raise ProviderError(f"{type_} cannot be created")
+
+    def update(
+        self, type_: str, id_: str, old_inputs: Values, old_outputs: Values, new_inputs: Values, context: Context
+    ) -> dict[str, Any]:
+        return dict(new_inputs)
+
+    def delete(self, type_: str, id_: str, inputs: Values, outputs: Values, context: Context) -> None:
+        return None
+
+    def read(self, type_: str, id_: str, inputs: Values) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        return dict(inputs), dict(inputs)
+
+    def invoke(self, token: str, args: Values) -> dict[str, Any]:
+        raise ProviderError(f"function {token} is not supported by the embedded engine")
+
+    def construct(self, type_: str, name: str, inputs: Values, context: Context) -> list[Child] | None:
+        return None
+
+
+class ProviderResources(_Builtin):
+    """Provider resources: an identity, and a replacement when they point at something else."""
+
+    def __init__(self, make: Callable[[str, Values], Provider]) -> None:
+        self._make = make
+
+    def check(self, type_: str, old: Values | None, new: Values, *, name: str) -> dict[str, Any]:
+        """Refuse packages that the engine does not have."""
+        if not has_unknown(new):
+            self._make(urns.package_of(type_), new)
+        return dict(new)
+
+    def diff(self, type_: str, id_: str, old_inputs: Values, old_outputs: Values, new_inputs: Values) -> Diff:
+        """Replace where everything that the provider manages must be replaced."""
+        if has_unknown(new_inputs):
+            return Diff(changed=True)
+        provider = self._make(urns.package_of(type_), new_inputs)
+        moved = provider.moved(old_inputs) if isinstance(provider, Retargetable) else ()
+        return Diff(changed=bool(diffs.compare(old_inputs, new_inputs)), replace=tuple(moved))
+
+    def create(self, type_: str, inputs: Values, context: Context) -> tuple[str, dict[str, Any]]:
+        """Give it an identity."""
+        return "" if context.preview else str(uuid.uuid4()), dict(inputs)
+
+
+class StackReferences(_Builtin):
+    """Reads the outputs of another stack of this engine, from the same state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, type_: str, id_: str, inputs: Values) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Accept `stack` and `organization/project/stack`."""
+        stack = id_.rpartition("/")[2]
+        if not (self._folder / f"{stack}.json").exists():
+            raise ProviderError(f"stack reference {id_}: there is no stack {stack} in {self._folder}")
+        outputs = stack_outputs(State(self._folder, stack, writable=False))
+        secret = [name for name, value in outputs.items() if isinstance(value, Secret)]
+        return dict(inputs), {"name": id_, "outputs": outputs, "secretOutputNames": secret}
+
+
+def stack_outputs(state: State) -> dict[str, Any]:
+    """Return what a stack's program exported."""
+    return next((record.outputs for record in state.records.values() if record.type == urns.STACK_TYPE), {})
