@@ -94,7 +94,7 @@ def _before(obj: Object, objects: list[Object], names: list[str]) -> tuple[str, 
     def precedes(other: Object) -> bool:
         metadata, spec = other["metadata"], other.get("spec") or {}
         if other["kind"] == "Namespace":
-            return metadata["name"] == obj["metadata"].get("namespace")
+            return str(metadata["name"]) == obj["metadata"].get("namespace")
         if other["kind"] == "CustomResourceDefinition" and spec.get("group") == group:
             return str(spec["names"]["kind"]) == obj["kind"]
         return bool(named) and _reference(other) in named

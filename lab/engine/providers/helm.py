@@ -12,7 +12,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -102,7 +102,7 @@ class Helm:
         if not inputs.get("skipAwait"):
             inputs.setdefault("timeout", _TIMEOUT)
         if not has_unknown({key: value for key, value in inputs.items() if key != "values"}):
-            inputs["version"] = self._metadata(inputs)["version"]
+            inputs["version"] = self._version(inputs)
         return inputs
 
     def diff(self, old: Values, new: Values) -> Diff:
@@ -194,17 +194,19 @@ class Helm:
             undo = "uninstall" if status == "pending-install" else "rollback"
             self._helm([undo, inputs["name"], "--namespace", inputs["namespace"], "--wait"], {}, context)
 
-    def _metadata(self, inputs: Values) -> Mapping[str, Any]:
-        folder = Path(inputs["chart"], "Chart.yaml")
+    def _version(self, inputs: Values) -> str:
+        file = Path(inputs.get("chart") or "", "Chart.yaml")
         try:
-            text = folder.read_text() if folder.is_file() else self._show(inputs)
+            text = file.read_text() if file.is_file() else self._show(inputs)
             metadata = yaml.safe_load(text)
-            assert isinstance(metadata, Mapping)
+            version = metadata["version"]
+        except CheckError:
+            raise
         except ProviderError as error:
             raise CheckError([("chart", str(error))]) from None
-        except (OSError, yaml.YAMLError, AssertionError) as error:
-            raise CheckError([("chart", f"{folder} cannot be read: {error}")]) from None
-        return metadata
+        except (OSError, yaml.YAMLError, LookupError, TypeError) as error:
+            raise CheckError([("chart", f"{file} cannot be read: {error}")]) from None
+        return str(version)
 
     def _show(self, inputs: Values) -> str:
         return self._helm(["show", "chart", *_chart_reference(inputs)], {}, Context(urn=""))

@@ -14,7 +14,7 @@ from lab.engine.providers.base import Context, ProviderError
 from lab.engine.providers.kube_client import ApiError, Kind, KubeClient, Object, Unreachable
 
 DEFAULT_TIMEOUT: Final = 600.0
-_PERIOD: Final = 0.5
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 0.5
 _SETTLE: Final = 2.0
 """Seconds that a Service must be without any endpoint until that counts as meant so."""
 _SKIPS_DELETE: Final = {"Namespace", "Pod", "ReplicationController", "DaemonSet", "Deployment", "StatefulSet", "Job"}
@@ -46,7 +46,7 @@ def until_ready(client: KubeClient, kind: Kind, inputs: Object, live: Object, co
     check = _readiness(client, inputs, live)
     if check is None:
         return live
-    timeout, begun, missing = timeout_of(inputs, context), time.monotonic(), ""
+    timeout, begun, missing, pause = timeout_of(inputs, context), time.monotonic(), "", _FIRST_PAUSE
     metadata = live["metadata"]
     while True:
         try:
@@ -63,8 +63,9 @@ def until_ready(client: KubeClient, kind: Kind, inputs: Object, live: Object, co
         if now != missing:
             missing = now
             context.report(f"waiting: {missing}")
-        if context.cancelled.wait(_PERIOD):
+        if context.cancelled.wait(pause):
             raise NotReady(f"interrupted while waiting: {missing}", live)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
         if time.monotonic() - begun > timeout:
             raise NotReady(f"not ready after {timeout:g} s: {missing}{_evidence(client, live)}", live)
 
@@ -78,13 +79,14 @@ def until_gone(client: KubeClient, kind: Kind, inputs: Object, uid: str, context
     skip = kube_objects.annotation(inputs, kube_objects.SKIP_AWAIT) == "true"
     if skip and inputs.get("kind") in _SKIPS_DELETE:
         return
-    timeout, begun = timeout_of(inputs, context), time.monotonic()
+    timeout, begun, pause = timeout_of(inputs, context), time.monotonic(), _FIRST_PAUSE
     metadata = inputs["metadata"]
     while True:
         live = client.get(kind, metadata.get("namespace"), metadata["name"])
         if live is None or live["metadata"].get("uid") != uid:
             return
-        interrupted = context.cancelled.wait(_PERIOD)
+        interrupted = context.cancelled.wait(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
         if interrupted or time.monotonic() - begun > timeout:
             why = "interrupted" if interrupted else f"not gone after {timeout:g} s"
             raise ProviderError(f"deleting {live['kind']} {kube_objects.identity(live)}: {why}{_holding(live)}")
@@ -153,7 +155,7 @@ def _holding(live: Object) -> str:
     lines = [f"finalizer {name}" for name in live["metadata"].get("finalizers", [])]
     lines += [
         f"{item.get('reason')}: {item.get('message')}"
-        for item in live.get("status", {}).get("conditions", [])
+        for item in live.get("status", {}).get("conditions") or []
         if live["kind"] == "Namespace" and item.get("status") == "True"
     ]
     return "".join(f"\n  {line}" for line in lines)

@@ -60,7 +60,7 @@ def job(obj: Object) -> str:
     """Say whether a Job is still running; a failed one raises Failed."""
     if obj["spec"].get("suspend"):
         return ""
-    conditions = {item["type"]: item for item in obj.get("status", {}).get("conditions", [])}
+    conditions = {item["type"]: item for item in _conditions(obj)}
     if conditions.get("Failed", {}).get("status") == "True":
         raise Failed("the job failed" + _reasons(obj, "Failed", when="True"))
     if conditions.get("Complete", {}).get("status") == "True":
@@ -73,7 +73,7 @@ def pod(obj: Object) -> str:
     """Say what a Pod lacks."""
     if obj.get("status", {}).get("phase") == "Succeeded":
         return ""
-    conditions = {item["type"]: item for item in obj.get("status", {}).get("conditions", [])}
+    conditions = {item["type"]: item for item in _conditions(obj)}
     if conditions.get("Ready", {}).get("status") == "True":
         return ""
     return "; ".join(pod_troubles(obj)) or f"the pod is {obj.get('status', {}).get('phase', 'not scheduled')}"
@@ -81,7 +81,7 @@ def pod(obj: Object) -> str:
 
 def custom_resource_definition(obj: Object) -> str:
     """Say whether the API server serves the new kind."""
-    conditions = {item["type"]: item for item in obj.get("status", {}).get("conditions", [])}
+    conditions = {item["type"]: item for item in _conditions(obj)}
     if conditions.get("NamesAccepted", {}).get("status") == "False":
         raise Failed("the names are taken" + _reasons(obj, "NamesAccepted"))
     established = conditions.get("Established", {}).get("status") == "True"
@@ -123,13 +123,13 @@ def endpoints(slices: Sequence[Object]) -> tuple[int, int]:
 
 
 def pod_troubles(obj: Object) -> list[str]:
-    """Return what keeps a pod from being ready, a line each; empty for one that is fine or just starting."""
+    """Return what keeps a pod from being ready, a line each; empty for one that is fine."""
     status, name = obj.get("status", {}), obj["metadata"]["name"]
     lines = []
-    for condition in status.get("conditions", []):
+    for condition in _conditions(obj):
         if condition["type"] == "PodScheduled" and condition["status"] != "True":
             lines.append(f"pod {name}: {condition.get('reason', '')}: {condition.get('message', '')}")
-    for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
         state, last = container.get("state", {}), container.get("lastState", {}).get("terminated")
         where = f"pod {name}: container {container['name']}"
         if waiting := state.get("waiting"):
@@ -141,7 +141,13 @@ def pod_troubles(obj: Object) -> list[str]:
         if last and last.get("exitCode"):
             text = (last.get("message") or "").strip()
             lines.append(f"{where}: ended before with exit code {last['exitCode']}" + (f": {text}" if text else ""))
+    if not lines and status.get("phase", "Pending") == "Pending":
+        lines.append(f"pod {name}: Pending" + ("" if obj["spec"].get("nodeName") else ", not on a node yet"))
     return lines
+
+
+def _conditions(obj: Object) -> Sequence[Object]:
+    return obj.get("status", {}).get("conditions") or []
 
 
 def _unobserved(obj: Object) -> str:
@@ -152,7 +158,7 @@ def _unobserved(obj: Object) -> str:
 def _reasons(obj: Object, *types: str, when: str = "False") -> str:
     found = [
         f"[{item.get('reason', '')}] {item.get('message', '')}"
-        for item in obj.get("status", {}).get("conditions", [])
+        for item in _conditions(obj)
         if item["type"] in types and item["status"] == when
     ]
     return ": " + "; ".join(found) if found else ""

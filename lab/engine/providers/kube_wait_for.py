@@ -59,7 +59,7 @@ def _one(text: Any) -> WaitFor:
 
 
 def _condition(obj: Mapping[str, Any], type_: str, status: str) -> str:
-    for condition in obj.get("status", {}).get("conditions", []):
+    for condition in obj.get("status", {}).get("conditions") or []:
         if condition.get("type", "").lower() != type_.lower():
             continue
         observed = condition.get("observedGeneration", obj["status"].get("observedGeneration"))
