@@ -18,6 +18,7 @@ BOOTSTRAP = "/var/lib/istio/envoy/envoy_bootstrap_tmpl.json"
 LEFT_OUT = (
     "boot",
     "dev/*",
+    "etc/machine-id",
     "etc/systemd",
     "proc/*",
     "sys/*",
