@@ -32,6 +32,8 @@ _ISTIOD_VALUES = {
 }
 _GATEWAY_VALUES = {
     "_internal_defaults_do_not_set": "give the keys below it at the top level",
+    "labels.istio": "leave it out, it is eastwestgateway",
+    "name": "leave it out, it is istio-eastwestgateway",
     "networkGateway": "give cluster.network",
     "revision": "give istio.revision",
     "service.type": "give eastWestGateway.service",

@@ -1,7 +1,7 @@
 """What can be had from a configuration even while parts of it are wrong, so that one mistake hides no other."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -62,19 +62,20 @@ def _part(model: type[_M], raw: Any) -> _M | None:
         return model.model_validate(raw)
     except ValidationError as error:
         extras = [detail["loc"] for detail in error.errors() if detail["type"] == "extra_forbidden"]
-        return _part(model, functools.reduce(_without, extras, raw)) if extras else None
+    try:
+        return model.model_validate(functools.reduce(_without, extras, raw)) if extras else None
+    except ValidationError:
+        return None
 
 
-def _without(raw: Any, location: tuple[str | int, ...]) -> Any:
+def _without(raw: Any, location: Sequence[str | int]) -> Any:
     """Return data without what stands at a location."""
-    first, *rest = location
-    if isinstance(raw, dict):
-        return {
-            key: _without(value, tuple(rest)) if key == first else value
-            for key, value in raw.items()
-            if rest or key != first
-        }
-    return [_without(value, tuple(rest)) if index == first else value for index, value in enumerate(raw)]
+    first, rest = location[0], location[1:]
+    if isinstance(raw, list):
+        return [_without(value, rest) if index == first else value for index, value in enumerate(raw)]
+    if rest:
+        return {key: _without(value, rest) if key == first else value for key, value in raw.items()}
+    return {key: value for key, value in raw.items() if key != first}
 
 
 def _workloads(raw: Any) -> Iterator[tuple[str, tuple[Workload | None, list[Vm]]]]:

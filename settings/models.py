@@ -10,7 +10,21 @@ from pydantic import SecretStr, model_validator
 
 from settings.model import Model
 from settings.problems import wrong
-from settings.scalars import DnsLabel, DnsName, FilePath, Hub, Name, Port, ServiceName, Tag, Url, User, Version, only
+from settings.scalars import (
+    DnsLabel,
+    DnsName,
+    FilePath,
+    Hub,
+    Name,
+    Port,
+    Revision,
+    ServiceName,
+    Tag,
+    Url,
+    User,
+    Version,
+    only,
+)
 from settings.workload_models import Workload
 
 RELEASE_CHARTS = "https://blob.istio.io/istio-release/charts"
@@ -44,7 +58,7 @@ class Istio(Model):
     """Image repository; `global.hub`."""
     tag: Tag | None = None
     """Image tag; `global.tag`. Without it the version."""
-    revision: DnsLabel | Literal[""] = ""
+    revision: Revision = ""
     """Revision of the control plane; empty: the default one."""
     mesh_id: Name = "mesh1"
     """Identifier of the mesh; `global.meshID`."""
@@ -90,7 +104,7 @@ class Packages(Model):
 class Sidecar(Model):
     """The sidecar's packages by architecture; a VM gets the one that fits it."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"file", "url", "sha256"})
+    later: ClassVar[frozenset[str]] = frozenset({"file"})
 
     amd64: Packages | None = None
     """Packages for x86-64."""

@@ -60,7 +60,7 @@ def only(supported: str | bool) -> Kind:
 
     def check(value: str | bool) -> None:
         if value != supported:
-            raise Refused("not supported yet", show(supported).strip('"'))
+            raise Refused("not supported yet", "give " + show(supported).strip('"'))
 
     return Kind("the one value that is supported yet", check)
 
@@ -70,6 +70,11 @@ _ANY = "letters, digits, '-', '_' and '.'"
 
 DnsLabel = Annotated[str, _text(_LABEL, "an RFC 1123 label", f"{_LOWER}, at most 63 characters", 63)]
 """A namespace, host name, cluster or revision."""
+
+Revision = Annotated[
+    str, _text(rf"({_LABEL})?", "a revision (RFC 1123 label)", f"{_LOWER}, at most 63 characters, or empty", 63)
+]
+"""A revision of the control plane; empty is the default one."""
 
 ServiceName = Annotated[
     str, _text(r"[a-z]([-a-z0-9]*[a-z0-9])?", "a Service name (RFC 1035 label)", f"{_LOWER}, a letter first", 63)

@@ -1,6 +1,7 @@
 """Turns what pydantic reports about the models into `Problem`s that speak of the stack file, not of the models."""
 
 import difflib
+import re
 import types
 from collections.abc import Iterator, Sequence
 from typing import Any, Union, get_args, get_origin
@@ -19,7 +20,10 @@ _KINDS = {
     "dict_type": ("not a mapping", "keys with values, as in {name: value}"),
     "mapping_type": ("not a mapping", "keys with values, as in {name: value}"),
     "model_type": ("not a mapping", "keys with values, as in {name: value}"),
-    "list_type": ("not a list", "a list, as in [a, b]"),
+    "sequence_str": ("not a list", "a list, as in [a, b]"),
+    "is_instance_of": ("not a list", "a list, as in [a, b]"),
+    "string_unicode": ("not text that can be written", "text without lone surrogates"),
+    "invalid_key": ("not a key", "text; put it in quotes where YAML would read it as something else"),
     "string_too_short": ("empty", "some text, or leave the key out"),
     "too_short": ("empty", "at least one entry, or leave the key out"),
 }
@@ -38,7 +42,7 @@ def _problem(detail: ErrorDetails, model: type[Model]) -> Problem:
     path, kind, got = join(*parts), detail["type"], detail.get("input", UNSHOWN)
     context = detail.get("ctx", {})
     if kind == "missing":
-        return Problem(path=path, what="missing", right=f"give {_hint(model, location)}")
+        return Problem(path=path, what="missing", right=f"give it: {_meaning(model, location)}")
     if kind == "extra_forbidden":
         return _extra(path, str(location[-1]), model_at(model, location[:-1]))
     if kind == "wrong":
@@ -102,8 +106,7 @@ def _inner(annotation: Any) -> Any:
     return annotation
 
 
-def _hint(model: type[Model], location: Sequence[str | int]) -> str:
+def _meaning(model: type[Model], location: Sequence[str | int]) -> str:
     """Return the first sentence of what a key means, to say what would be right."""
     field = _field(model_at(model, location[:-1]), str(location[-1]))
-    sentence = " ".join((field.description or "a value").split()).split(". ")[0].split(": ")[0].rstrip(".")
-    return sentence[0].lower() + sentence[1:]
+    return re.split(r"[.;] ", " ".join(field.description.split()), maxsplit=1)[0].rstrip(".")
