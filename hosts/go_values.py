@@ -5,7 +5,7 @@ istioctl writes them into files that ours must equal, so each rule here is Go's 
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -29,9 +29,9 @@ _TIMESTAMP = re.compile(
 )
 
 
-def json_text(value: Mapping[str, Any] | list[Any]) -> str:
-    """Return compact JSON as `encoding/json` writes it: sorted keys, and `<`, `>`, `&` escaped."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def json_text(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> str:
+    """Return compact JSON as `encoding/json` writes it, in the order given; it escapes `<`, `>` and `&`."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

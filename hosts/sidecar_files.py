@@ -145,6 +145,7 @@ def _identity(group: Mapping[str, Any], cluster_id: str, mesh_id: str, trust_dom
     }
     service = _first(labels, _CANONICAL_NAME, "app.kubernetes.io/name", "app", default=name)
     version = _first(labels, _CANONICAL_REVISION, "app.kubernetes.io/version", "version", default="latest")
+    labels |= {_CANONICAL_NAME: service, _CANONICAL_REVISION: version}
     ports = [{"name": port, "containerPort": number} for port, number in _ports(group)]
     return {
         "CANONICAL_SERVICE": service,
@@ -156,7 +157,7 @@ def _identity(group: Mapping[str, Any], cluster_id: str, mesh_id: str, trust_dom
         "ISTIO_META_MESH_ID": mesh_id,
         "ISTIO_META_NETWORK": template.get("network") or "",
         "ISTIO_META_WORKLOAD_NAME": name,
-        "ISTIO_METAJSON_LABELS": json_text({**labels, _CANONICAL_NAME: service, _CANONICAL_REVISION: version}),
+        "ISTIO_METAJSON_LABELS": json_text(dict(sorted(labels.items()))),
         **({"ISTIO_META_POD_PORTS": json_text(ports)} if ports else {}),
     }
 
