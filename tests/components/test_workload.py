@@ -1,0 +1,150 @@
+"""The WorkloadGroup, the Service over it, and what a VM takes from both."""
+
+from typing import Any
+
+import pulumi
+import pytest
+from recording import run
+
+from components.workload import (
+    Workload,
+    WorkloadArgs,
+    group_of_vm,
+    registration_spec,
+    service_selector,
+    service_spec,
+    spiffe_identity,
+    workload_group,
+)
+
+PROBE = {"httpGet": {"path": "/healthz", "port": 8080}}
+
+
+def arguments(**changes: Any) -> WorkloadArgs:
+    given: dict[str, Any] = {
+        "namespace": "vm-apps",
+        "service_account": "billing",
+        "trust_domain": "cluster.local",
+        "network": "net1",
+        "labels": {"app": "billing", "version": "v1"},
+        "ports": {"http": 8080},
+        "probe": PROBE,
+        "host": "billing.vm-apps.svc.cluster.local",
+        "service_ports": {"http": 80},
+    }
+    return WorkloadArgs(**{**given, **changes})
+
+
+def test_workload_group() -> None:
+    assert workload_group("billing", arguments(annotations={"proxy.istio.io/config": "{}"})) == {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "WorkloadGroup",
+        "metadata": {"name": "billing", "namespace": "vm-apps"},
+        "spec": {
+            "metadata": {
+                "labels": {"app": "billing", "version": "v1"},
+                "annotations": {"proxy.istio.io/config": "{}"},
+            },
+            "template": {"serviceAccount": "billing", "network": "net1", "ports": {"http": 8080}},
+            "probe": PROBE,
+        },
+    }
+
+
+def test_nothing_empty_is_sent() -> None:
+    # istiod refuses an empty probe.
+    spec = workload_group("billing", arguments(labels={}, ports={}, probe=None))["spec"]
+    assert spec == {"template": {"serviceAccount": "billing", "network": "net1"}}
+
+
+def test_a_vms_labels_lie_over_the_groups() -> None:
+    group = workload_group("billing", arguments())
+    assert group_of_vm(group, {"version": "v2"})["spec"]["metadata"]["labels"] == {"app": "billing", "version": "v2"}
+    assert group_of_vm(group, {}) == group
+    assert group["spec"]["metadata"]["labels"]["version"] == "v1"
+
+
+def test_labels_of_a_vm_in_a_group_without_any() -> None:
+    group = workload_group("billing", arguments(labels={}))
+    assert group_of_vm(group, {"version": "v2"})["spec"]["metadata"] == {"labels": {"version": "v2"}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": {"app": "billing", "version": "v2"}},
+        {"ports": {"http": 8081}},
+        {"probe": {"tcpSocket": {"port": 8080}}},
+        {"probe": None},
+        {"service_account": "other"},
+        {"network": "net2"},
+        {"annotations": {"a": "b"}},
+    ],
+)
+def test_what_an_entry_is_registered_with(change: dict[str, Any]) -> None:
+    before, after = (registration_spec(workload_group("billing", arguments(**c))) for c in ({}, change))
+    assert before != after
+
+
+def test_a_service_port_is_not_part_of_it() -> None:
+    before, after = (
+        registration_spec(workload_group("billing", arguments(service_ports=ports)))
+        for ports in ({"http": 80}, {"http": 81})
+    )
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("labels", "selector"),
+    [
+        ({"app": "billing", "version": "v1"}, {"app": "billing"}),
+        ({"app": "x", "app.kubernetes.io/name": "billing"}, {"app.kubernetes.io/name": "billing"}),
+        ({"app": "x", "service.istio.io/canonical-name": "b"}, {"service.istio.io/canonical-name": "b"}),
+        # Every entry bears its canonical name, which is then the group's.
+        ({"version": "v1"}, {"service.istio.io/canonical-name": "billing"}),
+    ],
+)
+def test_service_selector(labels: dict[str, str], selector: dict[str, str]) -> None:
+    assert service_selector("billing", labels) == selector
+
+
+def test_service_spec_leads_to_the_workloads_ports() -> None:
+    args = arguments(ports={"http": 8080, "grpc": 9090}, service_ports={"http": 80, "grpc": 90})
+    assert service_spec("billing", args) == {
+        "selector": {"app": "billing"},
+        "ports": [
+            {"name": "grpc", "port": 90, "targetPort": 9090, "protocol": "TCP"},
+            {"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"},
+        ],
+    }
+
+
+def test_spiffe_identity() -> None:
+    assert spiffe_identity(arguments()) == "spiffe://cluster.local/ns/vm-apps/sa/billing"
+
+
+def test_it_registers_group_and_service_after_what_they_need() -> None:
+    def program() -> dict[str, Any]:
+        leaf = pulumi.CustomResource("test:index:Leaf", "leaf", {})
+        workload = Workload("billing", arguments(after=[leaf]))
+        return {"identity": workload.identity, "host": workload.host}
+
+    done = run(program)
+    assert done.names == {"leaf", "billing", "billing-group", "billing-service"}
+    assert done["billing"].type == "istiovm:index:Workload"
+    for name in ("billing-group", "billing-service"):
+        assert done[name].parent_name == "billing"
+        assert done[name].dependency_names == {"leaf"}
+    service = done["billing-service"].inputs
+    assert service["metadata"]["name"] == "billing"
+    # Without this the provider waits ten minutes for pods that will never be.
+    assert service["metadata"]["annotations"] == {"pulumi.com/skipAwait": "true"}
+    assert done.monitor.outputs["billing"] == {
+        "identity": "spiffe://cluster.local/ns/vm-apps/sa/billing",
+        "host": "billing.vm-apps.svc.cluster.local",
+    }
+
+
+def test_without_a_host_there_is_no_service() -> None:
+    done = run(lambda: {"host": Workload("billing", arguments(host=None)).host})
+    assert done.names == {"billing", "billing-group"}

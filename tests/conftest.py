@@ -1,0 +1,1 @@
+"""Makes the helpers beside it (`recording`) importable by every test below."""
