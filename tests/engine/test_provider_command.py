@@ -317,7 +317,7 @@ class TestRemote:
 
     def test_host_key_of_a_type_that_the_server_lacks(self, server: Server) -> None:
         other = asyncssh.generate_private_key("ecdsa-sha2-nistp256").export_public_key().decode()
-        with pytest.raises(ProviderError, match="no host key of type ecdsa-sha2-nistp256|hung up in the handshake"):
+        with pytest.raises(ProviderError, match=r"no host key of type ecdsa|hung up in the handshake"):
             connection = server.connection(hostKey=other, dialErrorLimit=0)
             PROVIDER.create(REMOTE, {"connection": connection, "create": "true"}, context())
 

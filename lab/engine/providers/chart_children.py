@@ -37,10 +37,10 @@ def children(
     }
     placed = [_placed(item, namespace, client, scopes) for item in manifests]
     names = [f"{prefix}:{kube_objects.identity(item)}" if prefix else kube_objects.identity(item) for item in placed]
-    return [
+    return _sorted(
         Child(kube_objects.type_of(item), name, _inputs(item, skip_await=skip_await), _before(item, placed, names))
         for item, name in zip(placed, names, strict=True)
-    ]
+    )
 
 
 def resource_names(objects: Iterable[Object | None]) -> dict[str, list[str]]:
@@ -88,18 +88,29 @@ def _inputs(obj: Object, *, skip_await: bool) -> dict[str, Any]:
 
 def _before(obj: Object, objects: list[Object], names: list[str]) -> tuple[str, ...]:
     """Return what must exist before an object: its namespace, its kind's definition, what its annotation names."""
-    group = obj["apiVersion"].rpartition("/")[0]
+    kind = (obj["apiVersion"].rpartition("/")[0], obj["kind"])
     named = {part.strip() for part in kube_objects.annotation(obj, _DEPENDS_ON).split(",")} - {""}
 
     def precedes(other: Object) -> bool:
         metadata, spec = other["metadata"], other.get("spec") or {}
-        if other["kind"] == "Namespace":
-            return str(metadata["name"]) == obj["metadata"].get("namespace")
-        if other["kind"] == "CustomResourceDefinition" and spec.get("group") == group:
-            return str(spec["names"]["kind"]) == obj["kind"]
-        return bool(named) and _reference(other) in named
+        makes_namespace = other["kind"] == "Namespace" and metadata["name"] == obj["metadata"].get("namespace")
+        defines_kind = other["kind"] == "CustomResourceDefinition" and (spec["group"], spec["names"]["kind"]) == kind
+        return makes_namespace or defines_kind or _reference(other) in named
 
     return tuple(name for other, name in zip(objects, names, strict=True) if other is not obj and precedes(other))
+
+
+def _sorted(children: Iterable[Child]) -> list[Child]:
+    """Put every child behind those that it depends on, otherwise in the order that Helm installs in."""
+    waiting = {child.name: child for child in children}
+    done: dict[str, Child] = {}
+    while waiting:
+        free = [child for child in waiting.values() if not set(child.depends_on) & set(waiting)]
+        if not free:
+            raise ProviderError(f"the chart's objects depend on each other in a circle: {', '.join(waiting)}")
+        done |= {child.name: child for child in free}
+        waiting = {name: child for name, child in waiting.items() if name not in done}
+    return list(done.values())
 
 
 def _reference(obj: Object) -> str:

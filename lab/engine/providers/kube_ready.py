@@ -136,7 +136,7 @@ def pod_troubles(obj: Object) -> list[str]:
             lines.append(f"{where}: {waiting.get('reason', 'waiting')}: {waiting.get('message', '')}".rstrip(": "))
         elif (ended := state.get("terminated")) and ended.get("exitCode"):
             lines.append(f"{where}: {ended.get('reason', 'ended')}, exit code {ended['exitCode']}")
-        elif not container.get("ready") and state.get("running"):
+        elif not container.get("ready") and "running" in state:
             lines.append(f"{where}: running but not ready")
         if last and last.get("exitCode"):
             text = (last.get("message") or "").strip()
