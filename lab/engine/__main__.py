@@ -13,6 +13,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lab.engine", description=__doc__)
     parser.add_argument("command", choices=["preview", "up", "destroy", "outputs"])
     parser.add_argument("--stack", required=True)
+    parser.add_argument("--config-file", type=Path, help="the stack's configuration; default Pulumi.<stack>.yaml")
     parser.add_argument("--json", action="store_true", help="one JSON document, as `pulumi preview --json` prints it")
     parser.add_argument("--diff", action="store_true", help="show whole values and the lines around a change")
     parser.add_argument("--show-secrets", action="store_true", help="outputs in plain text")
@@ -26,7 +27,9 @@ def main() -> int:
     from lab.engine.engine import Engine
     from lab.engine.state import LockedError
 
-    engine = Engine(Path.cwd(), options.stack, launch=lambda: program or ProgramProcess())
+    engine = Engine(
+        Path.cwd(), options.stack, stack_file=options.config_file, launch=lambda: program or ProgramProcess()
+    )
     try:
         if options.command == "outputs":
             print(json.dumps(engine.outputs(show_secrets=options.show_secrets), indent=2))

@@ -48,11 +48,11 @@ class Project:
         return result
 
 
-def load(directory: Path, stack: str) -> Project:
-    """Read both files, or raise ConfigError."""
+def load(directory: Path, stack: str, stack_file: Path | None = None) -> Project:
+    """Read both files, or raise ConfigError; `stack_file` stands in for Pulumi.<stack>.yaml where it is given."""
     project = _read(directory / "Pulumi.yaml")
     name, declared = str(project.get("name", "")), project.get("config") or {}
-    given: dict[str, Any] = _read(directory / f"Pulumi.{stack}.yaml").get("config") or {}
+    given: dict[str, Any] = _read(stack_file or directory / f"Pulumi.{stack}.yaml").get("config") or {}
     values: dict[str, Any] = {}
     secret_keys: list[str] = []
     problems: list[str] = []

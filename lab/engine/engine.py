@@ -27,6 +27,7 @@ class Engine:
     Args:
         directory: The project's folder, where Pulumi.yaml lies.
         stack: The stack's name.
+        stack_file: The stack's configuration; default Pulumi.<stack>.yaml in the project.
         state: Folder for state; default `.lab/state` in the project.
         packages: Makes providers, by package.
         launch: Starts the program's process.
@@ -37,11 +38,13 @@ class Engine:
         directory: Path,
         stack: str,
         *,
+        stack_file: Path | None = None,
         state: Path | None = None,
         packages: Mapping[str, ProviderFactory] = PACKAGES,
         launch: Callable[[], Program] = ProgramProcess,
     ) -> None:
         self.directory, self.stack = directory.resolve(), stack
+        self._stack_file = stack_file
         self.state = state or self.directory / ".lab" / "state"
         self._packages, self._launch = packages, launch
 
@@ -71,7 +74,7 @@ class Engine:
 
     @contextmanager
     def _deployment(self, display: Display, *, preview: bool) -> Iterator[tuple[Deployment, config.Project]]:
-        project = config.load(self.directory, self.stack)
+        project = config.load(self.directory, self.stack, self._stack_file)
         display.learn_texts(project.config[key] for key in project.secret_keys if key in project.config)
         display.config = {k: "[secret]" if k in project.secret_keys else v for k, v in project.config.items()}
         state = State(self.state, self.stack, writable=not preview)
