@@ -177,7 +177,6 @@ class VirtualMachine(pulumi.ComponentResource):
             f"{name}-confirm",
             args,
             create=host.apply(lambda desired: confirm(desired).command),
-            stdin=host.apply(lambda desired: confirm(desired).stdin),
             opts=child(enrolled),
         )
         self.steps = {

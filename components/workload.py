@@ -71,12 +71,14 @@ def group_of_vm(group: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str
 
 
 def registration_spec(group: Mapping[str, Any]) -> dict[str, Any]:
-    """What a WorkloadEntry takes from its group when it registers, and never again: a change needs a new entry."""
+    """What a WorkloadEntry takes from its group when it registers, and never again: a change needs a new entry.
+
+    All of it also stands in the sidecar's files, whose change restarts the sidecar, which then registers anew. Other
+    annotations do not, and are left to the next registration.
+    """
     spec = group["spec"]
-    metadata = spec.get("metadata", {})
     return {
-        "labels": metadata.get("labels", {}),
-        "annotations": metadata.get("annotations", {}),
+        "labels": spec.get("metadata", {}).get("labels", {}),
         "template": spec["template"],
         "probe": spec.get("probe"),
     }
