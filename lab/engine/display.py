@@ -16,8 +16,9 @@ from lab.engine.values import HIDDEN, secret_strings
 
 QUIET_SECONDS = 15.0
 """How often, without a terminal, a step may tell of its progress."""
-SHORTEST_SECRET = 4
-"""Shorter texts are not hidden in messages: they are in every other word."""
+SHORTEST_SECRET = 16
+"""Shorter texts are not hidden in messages: the SDK makes a whole ssh connection secret, its user and address too, and
+those are in every other word. Keys and tokens are longer."""
 
 
 class Display:

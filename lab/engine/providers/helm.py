@@ -43,6 +43,7 @@ _SWITCHES: Final = {
 }
 """Inputs that are Helm's flags by another name."""
 _RELEASE_INPUTS: Final = _COMMON | {
+    "compat",
     "valueYamlFiles",
     "skipAwait",
     "waitForJobs",
