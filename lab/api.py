@@ -1,6 +1,7 @@
-"""A small client of the Kubernetes API for the lab's own needs: get, server-side apply, patch, watch, with a client certificate.
+"""A small client of the Kubernetes API for the lab's own needs: get, server-side apply, patch and watch.
 
-The lab waits for and writes a handful of objects while it starts; a process of kubectl for each would cost more than the work.
+The lab waits for and writes a handful of objects while it starts; a process of kubectl for each would cost more than
+the work.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """The lab's control groups: every process that the lab starts is put into one, and its children stay there.
 
-So the kernel itself keeps the list of what belongs to the lab, containers' shims and VMs' systemds included, whatever happened to
-the processes that started them. Works with version 1, version 2 and both at once.
+So the kernel itself keeps the list of what belongs to the lab, containers' shims and VMs' systemds included, whatever
+happened to the processes that started them. Works with version 1, version 2 and both at once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,5 @@ def remove(name: str = "", seconds: float = 5.0) -> list[Path]:
 def _folders(name: str) -> Iterator[Path]:
     for root in _roots():
         top = root / paths.CGROUP / name if name else root / paths.CGROUP
-        if top.is_dir():
-            yield top
-            yield from (path for path in top.rglob("*") if path.is_dir())
+        for folder, _, _ in os.walk(top):  # passes over what vanishes meanwhile
+            yield Path(folder)

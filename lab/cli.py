@@ -13,7 +13,7 @@ from dataclasses import asdict
 from lab import machine, paths
 from lab.errors import LabError
 from lab.progress import Progress
-from lab.runtime import Component, Lab
+from lab.runtime import Lab
 from lab.spec import LabSpec
 from lab.toolchain import BuildError, Tools, ensure
 
@@ -36,16 +36,6 @@ def parser() -> argparse.ArgumentParser:
     kubectl.add_argument("argv", nargs=argparse.REMAINDER, metavar="ARGS")
     commands.add_parser("env", help="print what a shell has to evaluate to use the lab's cluster and tools")
     return root
-
-
-def table(components: Sequence[Component]) -> str:
-    """Return the components as aligned text."""
-    rows = [("COMPONENT", "STATE", "PID", "LOG")]
-    rows += [(c.name, c.state, str(c.pid or "-"), str(c.log)) for c in components]
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
 
 
 def environment(tools: Tools, path: str) -> dict[str, str]:
@@ -91,8 +81,7 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
             return _status(lab, as_json=arguments.json)
         case "shell":
             _require(lab)
-            command = lab.vm_ssh(arguments.vm)
-            os.execvp(command[0], [*command, *arguments.argv])
+            return lab.shell(arguments.vm, *arguments.argv)
         case "kubectl":
             _require(lab)
             tools = ensure(progress)
@@ -104,15 +93,13 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
 
 
 def _status(lab: Lab, *, as_json: bool) -> int:
-    owner, components = machine.owner(), lab.status()
     if as_json:
-        rows = [{**asdict(component), "log": str(component.log)} for component in components]
+        owner = machine.owner()
+        rows = [{**asdict(component), "log": str(component.log)} for component in lab.status()]
         print(json.dumps({"owner": str(owner) if owner else None, "components": rows}, indent=1))
-    elif components:
-        print(f"lab of {owner}" + ("" if paths.READY.exists() else " (its start did not finish)"))
-        print(table(components))
     else:
-        print("no lab is running")
+        lab.print_status()
+    components = lab.status()
     return 0 if components and all(component.state == "running" for component in components) else 3
 
 

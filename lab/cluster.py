@@ -1,7 +1,7 @@
-"""Starts one cluster as a set of tasks: certificates, etcd, control plane, node, images, DNS, load balancer, each when it can.
+"""Starts one cluster as a set of tasks: certificates, control plane, node, images, DNS, each as soon as it can.
 
-Every task looks first whether its work is already done, so the same tasks make a cluster, complete one whose start was cut short
-and bring back a component that has died.
+Every task looks first whether its work is already done, so the same tasks make a cluster, complete one whose start
+was cut short and bring back a component that has died.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab import commands, machine, manifests, paths, pki, processes
+from lab import cgroups, commands, machine, manifests, paths, pki, processes
 from lab.api import Api
 from lab.spec import ClusterSpec
 from lab.tasks import Cancel, Task
@@ -111,6 +111,7 @@ class Cluster:
         spec, tools = self.spec, self.tools
         holder = processes.read(spec.process("containerd"))
         assert holder is not None, "the task containerd has run"
+        cgroups.create(spec.process("pods"))
         self._start("kubelet", commands.kubelet(spec, tools, mounts_of=holder.pid))
         self._start("kube-proxy", commands.kube_proxy(spec, tools))
         self._start("load-balancer", commands.load_balancer(spec, sys.executable))

@@ -37,7 +37,7 @@ COMPONENTS = (
 )
 """Names of a cluster's processes."""
 
-HARD_WIRED = ("/run/containerd", "/var/lib/cni", "/var/log/containers")
+HARD_WIRED = ("/run/containerd", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers")
 """Folders that containerd and the kubelet use whatever their configuration says: each node sees its own there."""
 
 

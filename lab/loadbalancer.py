@@ -1,7 +1,7 @@
 """The lab's load balancer: gives Services of type LoadBalancer an address of the node, as a cloud's controller would.
 
-Runs as a process in the node's network namespace: `python -m lab.loadbalancer CLUSTER KUBECONFIG`. kube-proxy does the forwarding;
-this only puts the address on the node's interface and writes it into the Service's status.
+Runs as a process in the node's network namespace: `python -m lab.loadbalancer CLUSTER KUBECONFIG`. kube-proxy does
+the forwarding; this only puts the address on the node's interface and writes it into the Service's status.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Key = tuple[str, str]
 def assign(services: Sequence[Mapping[str, Any]], pool: Sequence[str]) -> dict[Key, str]:
     """Return the address of every Service of type LoadBalancer.
 
-    A Service keeps what its status says; a new one gets what its `spec.loadBalancerIP` asks for, else the lowest free address.
-    Those for which nothing is left are not in the result.
+    A Service keeps what its status says; a new one gets what its `spec.loadBalancerIP` asks for, else the lowest free
+    address. Those for which nothing is left are not in the result.
     """
     wanted = {_key(s): s for s in services if s["spec"].get("type") == "LoadBalancer" and not _deleted(s)}
     given: dict[Key, str] = {}
@@ -44,7 +44,7 @@ def assign(services: Sequence[Mapping[str, Any]], pool: Sequence[str]) -> dict[K
 
 
 def interface_changes(present: Sequence[str], given: Sequence[str], pool: Sequence[str]) -> list[tuple[str, str]]:
-    """Return what to do to the node's interface: ("add" or "del", address); addresses outside the pool are not touched."""
+    """Return what to do to the node's interface, ("add" or "del", address); only addresses of the pool are touched."""
     mine = set(present) & set(pool)
     adds = [("add", address) for address in sorted(set(given) - mine)]
     return adds + [("del", address) for address in sorted(mine - set(given))]

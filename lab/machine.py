@@ -1,4 +1,4 @@
-"""What the lab does to the machine itself, and how it takes that back: kernel settings, folders, mounts, and whose lab it is."""
+"""What the lab does to the machine itself, and how it takes that back: kernel settings, folders, mounts, ownership."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _PROGRAMS = ("ip", "nsenter", "unshare", "systemd-nspawn", "iptables", "ssh", "m
 def lock() -> Iterator[None]:
     """Hold the machine's lab for one command at a time.
 
-    The lock is on the run folder itself, so that nothing is left of it; a folder that was removed meanwhile is made again.
+    The lock is on the run folder itself, so that nothing is left of it; one that was removed meanwhile is made again.
     """
     handle = _lock()
     try:
@@ -62,7 +62,7 @@ def _lock() -> int:
         paths.RUN.mkdir(parents=True, exist_ok=True)
         handle = os.open(paths.RUN, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(handle, fcntl.LOCK_EX)
-        if paths.RUN.is_dir() and os.stat(handle).st_ino == paths.RUN.stat().st_ino:
+        if paths.RUN.is_dir() and os.fstat(handle).st_ino == paths.RUN.stat().st_ino:
             return handle
         os.close(handle)
 
@@ -100,7 +100,7 @@ def search_path() -> str:
 
 
 def pending(values: Mapping[str, int]) -> list[Setting]:
-    """Return the settings that have to change, given the present values; a setting this kernel lacks is not among them."""
+    """Return the settings that have to change, given the present values; those this kernel lacks are not among them."""
     return [s for s in SETTINGS if s.name in values and not _satisfied(s, values[s.name])]
 
 

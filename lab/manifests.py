@@ -1,10 +1,11 @@
-"""Configuration files of a node and the objects a fresh cluster needs, as plain data computed from the cluster's description."""
+"""Configuration files of a node and the objects a fresh cluster needs, as data computed from its description."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from lab import paths
 from lab.spec import ClusterSpec
 
 PAUSE_IMAGE = "lab.local/pause:1"
@@ -19,7 +20,7 @@ _COREFILE = """.:53 {
 
 
 def kubelet(cluster: ClusterSpec, logs: Path) -> dict[str, Any]:
-    """Return the kubelet's configuration: no resource hierarchy of its own (the lab's control groups serve), no eviction."""
+    """Return the kubelet's configuration: pods in the lab's control groups, hardly any eviction."""
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -35,8 +36,7 @@ def kubelet(cluster: ClusterSpec, logs: Path) -> dict[str, Any]:
         "clusterDomain": "cluster.local",
         "containerRuntimeEndpoint": f"unix://{cluster.containerd_socket}",
         "cgroupDriver": "cgroupfs",
-        "cgroupsPerQOS": False,
-        "enforceNodeAllocatable": [],
+        "cgroupRoot": f"/{paths.CGROUP}/{cluster.process('pods')}",
         "failSwapOn": False,
         "failCgroupV1": False,
         "imageGCHighThresholdPercent": 100,
@@ -65,8 +65,14 @@ def containerd(cluster: ClusterSpec, *, cni_bin: Path, runc: Path) -> str:
     return f"""version = 2
 root = "{cluster.data}/containerd"
 state = "{cluster.run}/containerd"
-disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.aufs",
-  "io.containerd.snapshotter.v1.devmapper", "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing"]
+disabled_plugins = [
+  "io.containerd.internal.v1.tracing",
+  "io.containerd.snapshotter.v1.aufs",
+  "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.devmapper",
+  "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.tracing.processor.v1.otlp",
+]
 
 [grpc]
   address = "{cluster.containerd_socket}"
@@ -102,7 +108,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
 
 
 def cni(cluster: ClusterSpec) -> dict[str, Any]:
-    """Return the pod network: routed legs, so that every packet passes the node's rules, and no masquerading (flat network)."""
+    """Return the pod network: routed legs, so that every packet passes the node's rules; flat, so no masquerading."""
     return {
         "cniVersion": "1.0.0",
         "name": f"ivm-{cluster.name}",

@@ -1,7 +1,7 @@
-"""The lab's package mirror: an HTTP server for one folder, and next to it the answer "no such name" to every DNS question.
+"""The lab's package mirror: an HTTP server for one folder, and beside it "no such name" to every DNS question.
 
-Runs as a process in its own network namespace: `python -m lab.mirror FOLDER`. A quick negative answer spares the VMs the
-resolver's timeouts; names of the mesh are resolved by the sidecar.
+Runs as a process in its own network namespace: `python -m lab.mirror FOLDER`. A quick negative answer spares the VMs
+the resolver's timeouts; names of the mesh are resolved by the sidecar.
 """
 
 from __future__ import annotations
@@ -76,14 +76,18 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.end_headers()
         return path.open("rb")
 
-    def copyfile(self, source: io.BytesIO | BinaryIO, outputfile: BinaryIO) -> None:
-        """Let the kernel copy files to the socket."""
-        self.wfile.flush()
-        if isinstance(source, io.BytesIO):  # an error page or a listing
-            shutil.copyfileobj(source, outputfile)
+    def do_GET(self) -> None:
+        """Answer, and let the kernel copy files to the socket."""
+        source = self.send_head()
+        if source is None:
             return
-        start, end = self._part or (0, os.fstat(source.fileno()).st_size)
-        self.connection.sendfile(source, start, end - start)
+        with source:
+            self.wfile.flush()
+            if isinstance(source, io.BytesIO):  # a listing
+                shutil.copyfileobj(source, self.wfile)
+                return
+            start, end = self._part or (0, os.fstat(source.fileno()).st_size)
+            self.connection.sendfile(source, start, end - start)
 
 
 class MirrorServer(http.server.ThreadingHTTPServer):

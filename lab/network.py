@@ -1,7 +1,7 @@
 """The lab's network: a switch in a namespace of its own, and a leg from it to every node, VM and to the machine.
 
-What `ip` is told is computed as data first. The machine's own namespace gets one interface with one address and nothing else: no
-forwarding, no rules, no listeners.
+What `ip` is told is computed as data first. The machine's own namespace gets one interface with one address and
+nothing else: no forwarding, no rules, no listeners.
 """
 
 from __future__ import annotations
@@ -41,6 +41,11 @@ class Leg:
         return f"port{self.address.rpartition('.')[2]}"
 
     @property
+    def mac(self) -> str:
+        """Hardware address, the same each time, so that nobody's memory of it is ever wrong."""
+        return "02:4d:" + ":".join(f"{int(part):02x}" for part in self.address.split("."))
+
+    @property
     def interface(self) -> str:
         """Name of its own end."""
         return "eth0" if self.namespace else MACHINE_INTERFACE
@@ -66,7 +71,7 @@ def machine_leg() -> Leg:
 
 
 def mirror_leg() -> Leg:
-    """Return the leg of the mirror, which is also everybody's default route and refuses at once what is not in the lab."""
+    """Return the leg of the mirror, also everybody's default route, which refuses at once what is not in the lab."""
     return Leg(namespace=MIRROR, address=MIRROR_ADDRESS, routes=("unreachable default",), forwards=True)
 
 
@@ -97,7 +102,8 @@ def cable_plan(wanted: Iterable[Leg]) -> tuple[Batch, ...]:
     wanted = tuple(wanted)
     ends = [(leg, f" netns {leg.namespace}" if leg.namespace else "") for leg in wanted]
     cables = tuple(
-        f"link add {leg.port} netns {SWITCH} type veth peer name {leg.interface}{netns}" for leg, netns in ends
+        f"link add {leg.port} netns {SWITCH} type veth peer name {leg.interface} address {leg.mac}{netns}"
+        for leg, netns in ends
     )
     ports = tuple(f"link set {leg.port} master br0 up" for leg in wanted)
     return (Batch(None, cables), Batch(SWITCH, ports), *(Batch(leg.namespace, _leg_lines(leg)) for leg in wanted))

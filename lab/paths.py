@@ -1,7 +1,8 @@
 """Where everything of the lab lies. Other modules ask here, so that no path is written twice.
 
-Three places: `.lab/` in the checkout (what the program and people need of the running lab), a machine-wide folder for run
-state that does not survive a boot, and a machine-wide folder for data. The machine-wide ones are why there is one lab a machine.
+Three places: `.lab/` in the checkout (what the program and people need of the running lab), a machine-wide folder for
+run state that does not survive a boot, and a machine-wide folder for data. The machine-wide ones are why there is one
+lab a machine.
 """
 
 from __future__ import annotations

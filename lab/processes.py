@@ -1,7 +1,7 @@
 """Processes of the lab: started detached, recorded with their id and start time, ended by that record only.
 
-A process id alone may have been given to somebody else since; with the start time of the kernel's own table and the boot it belongs
-to, it cannot. Signals go through a pidfd that is opened before the start time is compared.
+A process id alone may have been given to somebody else since; with the start time of the kernel's own table and the
+boot it belongs to, it cannot. Signals go through a pidfd that is opened before the start time is compared.
 """
 
 from __future__ import annotations

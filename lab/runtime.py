@@ -1,24 +1,23 @@
 """The lab as a library: start, stop, status and what tests do to single VMs.
 
-One lab a machine. Starting brings whatever is missing to a running lab and repairs what a killed start or a crash has left;
-stopping leaves nothing outside the tool cache.
+One lab a machine. Starting brings whatever is missing to a running lab and repairs what a killed start or a crash has
+left; stopping leaves nothing outside the tool cache.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab import cgroups, commands, machine, network, paths, processes, sshkeys, vms
-from lab.cluster import NETWORK_TASK, Cluster
+from lab import assembly, cgroups, commands, machine, network, paths, processes, sshkeys, vms
 from lab.errors import LabError
 from lab.spec import LabSpec, VmSpec
-from lab.tasks import Cancel, Task
+from lab.tasks import Cancel
 from lab.tasks import run as run_tasks
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Component", "Lab", "LabError", "LabSpec", "VmSpec"]
 
-_MIRROR = "mirror"
 _IRREPLACEABLE = ("etcd", "containerd")
 """Components that hold what a cluster is: where one has died, the lab is made anew."""
 
@@ -60,12 +58,12 @@ class Lab:
 
     @property
     def running(self) -> bool:
-        """Whether this checkout's lab has been started completely and every component still runs."""
-        return (
-            machine.owner() == paths.CHECKOUT
-            and paths.READY.exists()
-            and all(component.state == "running" for component in self.status())
-        )
+        """Whether this checkout's lab was started completely and all of it runs, VMs that were switched off aside."""
+        return self._started and all(c.state != "dead" for c in self.status())
+
+    @property
+    def _started(self) -> bool:
+        return machine.owner() == paths.CHECKOUT and paths.READY.exists()
 
     def start(self, progress: Progress) -> None:
         """Start the lab, or what of it does not run.
@@ -76,7 +74,7 @@ class Lab:
         machine.check()
         from lab.toolchain import ensure
 
-        tools = ensure(progress)
+        self.tools = tools = ensure(progress)
         with machine.lock():
             self._refuse_foreign()
             if self._must_start_anew():
@@ -86,7 +84,7 @@ class Lab:
             wanted = self._wanted or LabSpec()
             running = _running_spec()
             wanted = running.joined(wanted) if running else wanted
-            if running == wanted and self.running:
+            if running == wanted and self._started and all(c.state == "running" for c in self.status()):
                 return
             if running is None:
                 network.check_free()
@@ -95,8 +93,8 @@ class Lab:
             processes.write_json(paths.SPEC, wanted.to_json())
             machine.make_folders(str(paths.NETNS), "/run/systemd/nspawn")
             machine.apply_settings(progress)
-            _checkout_folder(tools)
-            run_tasks(_tasks(wanted, tools), progress)
+            assembly.checkout_folder(tools)
+            run_tasks(assembly.tasks(wanted, tools), progress)
             paths.READY.touch()
 
     def stop(self, progress: Progress, *, foreign: bool = False) -> None:
@@ -123,11 +121,41 @@ class Lab:
         spec = _running_spec()
         if spec is None:
             return []
-        names = [_MIRROR]
+        names = [assembly.MIRROR]
         for cluster in spec.cluster_specs:
             names += [cluster.process(name) for name in commands.COMPONENTS]
         names += [vm.process for vm in spec.vms]
         return [_component(name) for name in names]
+
+    @cached_property
+    def tools(self) -> Tools:
+        """The programs and files of the tool cache, built where they are missing."""
+        from lab.progress import Progress
+        from lab.toolchain import ensure
+
+        return ensure(Progress())
+
+    def print_status(self) -> bool:
+        """Print the components as a table.
+
+        Returns:
+            Whether a lab is there.
+        """
+        components = self.status()
+        if not components:
+            print("no lab is running")
+            return False
+        print(f"lab of {machine.owner()}" + ("" if paths.READY.exists() else " (its start did not finish)"))
+        print(table(components))
+        return True
+
+    def shell(self, name: str, *argv: str) -> int:
+        """Open a shell on a VM by ssh, or run a command there.
+
+        Returns:
+            Its exit status.
+        """
+        return subprocess.run([*self.vm_ssh(name), *argv], check=False).returncode
 
     def vm_power_off(self, name: str) -> None:
         """Pull a VM's plug."""
@@ -142,7 +170,7 @@ class Lab:
         vm = self.spec.vm(name)
         vms.power_off(vm)
         vms.discard(vm)
-        vms.prepare(vm, _tools().vm_root)
+        vms.prepare(vm, self.tools.vm_root)
         vms.boot(vm, Cancel())
 
     def vm_root(self, name: str) -> Path:
@@ -166,7 +194,7 @@ class Lab:
             joined = spec.joined(LabSpec(vms=(vm,)))
             processes.write_json(paths.SPEC, joined.to_json())
             network.create([network.vm_leg(vm)])
-            vms.prepare(vm, _tools().vm_root)
+            vms.prepare(vm, self.tools.vm_root)
             sshkeys.write_known_hosts(joined.vms)
             vms.boot(vm, Cancel())
 
@@ -224,11 +252,13 @@ class Lab:
             raise LabError(f"control groups {', '.join(map(str, stuck))} cannot be removed")
 
 
-def _tools() -> Tools:
-    from lab.progress import Progress
-    from lab.toolchain import ensure
-
-    return ensure(Progress())
+def table(components: Sequence[Component]) -> str:
+    """Return components as aligned text."""
+    rows = [("COMPONENT", "STATE", "PID", "LOG")]
+    rows += [(c.name, c.state, str(c.pid or "-"), str(c.log)) for c in components]
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _running_spec() -> LabSpec | None:
@@ -238,51 +268,8 @@ def _running_spec() -> LabSpec | None:
         return None
 
 
-def _tasks(spec: LabSpec, tools: Tools) -> list[Task]:
-    clusters = [Cluster(cluster, tools) for cluster in spec.cluster_specs]
-    env = clusters[0].env
-    tasks = [Task(name=NETWORK_TASK, run=lambda _: network.create(network.legs(spec)))]
-    tasks += [task for cluster in clusters for task in cluster.tasks()]
-    tasks += [
-        Task(name="package mirror", run=lambda _: _start_mirror(tools, env), after=(NETWORK_TASK,)),
-        Task(name="VM roots", run=lambda _: _prepare_vms(spec.vms, tools)),
-    ]
-    tasks += [
-        Task(name=f"VM {vm.name}", run=lambda cancel, vm=vm: vms.boot(vm, cancel), after=("VM roots", NETWORK_TASK))
-        for vm in spec.vms
-    ]
-    return tasks
-
-
-def _checkout_folder(tools: Tools) -> None:
-    """Put into `.lab/` what needs no running lab."""
-    paths.LAB.mkdir(exist_ok=True)
-    for link, target in ((paths.CHARTS, tools.charts), (paths.LOG_LINK, paths.LOGS)):
-        link.unlink(missing_ok=True)
-        link.symlink_to(target)
-    paths.DEB_CHECKSUM.write_text(tools.sidecar_deb_sha256.read_text())
-
-
-def _start_mirror(tools: Tools, env: dict[str, str]) -> None:
-    package = paths.MIRROR / tools.sidecar_deb.name
-    if not package.is_symlink():
-        paths.MIRROR.mkdir(parents=True, exist_ok=True)
-        package.symlink_to(tools.sidecar_deb)
-    if not processes.alive(_MIRROR):
-        processes.spawn(_MIRROR, commands.mirror(paths.MIRROR, sys.executable), env=env)
-
-
-def _prepare_vms(wanted: Iterable[VmSpec], tools: Tools) -> None:
-    wanted = tuple(wanted)
-    sshkeys.ensure(paths.SSH_KEY, "istio-vm-lab")
-    for vm in wanted:
-        vms.prepare(vm, tools.vm_root)
-    sshkeys.write_known_hosts(wanted)
-
-
 def _remove_vm(vm: VmSpec) -> None:
     vms.power_off(vm)
-    network.remove(vm.namespace, network.vm_leg(vm).port)
     vms.discard(vm)
     machine.remove_tree(vm.folder)
     paths.log(vm.process).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a lab consists of, as data: its VMs, its clusters, and every name, address and range that follows from their number.
+"""What a lab consists of, as data: its VMs and clusters, and every name, address and range that follows.
 
 Nothing here touches the machine; starting, stopping and the tests all derive from the same values.
 """

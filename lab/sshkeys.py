@@ -1,4 +1,4 @@
-"""ssh keys of the lab: one for the people and the program, and a host key for each VM that is written down as known at once."""
+"""ssh keys of the lab: one for people and the program, and for each VM a host key that is known from the start."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Virtual machines: systemd in a container on an overlay of the shared root, with its own network namespace, host key and users.
+"""Virtual machines: systemd in a container on an overlay of the shared root, with its own network and host key.
 
-A VM's power is its init: ending that ends everything on it at once, like pulling the plug. The overlay stays until a reset.
+A VM's power is its init: ending that ends everything on it at once, like pulling the plug. The overlay stays until a
+reset.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import contextlib
 import hashlib
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import cgroups, machine, paths, processes, sshkeys
+from lab import cgroups, machine, network, paths, processes, sshkeys
 from lab.errors import LabError
 from lab.spec import MIRROR_ADDRESS, VmSpec
 from lab.tasks import Cancel
@@ -22,7 +24,11 @@ BOOT_SECONDS = 60
 _POWER_OFF_SECONDS = 10
 _CLEAN_UP_SECONDS = 3
 _REBOOT = 133
-_SUPERVISE = f'while :; do "$@"; [ $? -eq {_REBOOT} ] || exit; done'
+_SUPERVISE = f"""while :; do
+    /usr/bin/systemd-nspawn "$@"
+    [ $? -eq {_REBOOT} ] || exit
+    "$PYTHON" -m lab.vms "$NAME" "$ADDRESS" || exit
+done"""
 """Shell text: boots the VM again after `reboot` on it, which systemd-nspawn reports by this exit status."""
 _ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
@@ -53,7 +59,6 @@ def boot_command(vm: VmSpec) -> list[str]:
     """Return the command that boots a VM and, when it reboots, boots it again."""
     return [
         *("/bin/sh", "-c", _SUPERVISE, vm.process),
-        "/usr/bin/systemd-nspawn",
         "--quiet",
         f"--directory={root(vm)}",
         f"--machine=ivm-{vm.name}",
@@ -99,8 +104,10 @@ def prepare(vm: VmSpec, shared_root: Path) -> None:
 def boot(vm: VmSpec, cancel: Cancel) -> None:
     """Switch a VM on, unless it is, and wait until people can log in and its application answers."""
     if not processes.alive(vm.process):
-        power_off(vm)
-        processes.spawn(vm.process, boot_command(vm), env=_ENV)
+        if processes.read(vm.process) or cgroups.processes(vm.process):
+            power_off(vm)
+        network.create([network.vm_leg(vm)])
+        processes.spawn(vm.process, boot_command(vm), env=_supervisor_env(vm))
     cancel.until(lambda: up(vm), f"VM {vm.name} (log {paths.log(vm.process)})", BOOT_SECONDS, lambda: _ended(vm))
 
 
@@ -113,7 +120,7 @@ def up(vm: VmSpec) -> bool:
 
 
 def power_off(vm: VmSpec) -> None:
-    """Pull the plug: end the VM's init, and with it everything on the VM; no process of it gets a chance to write anything.
+    """Pull the plug: end the VM's init, and with it everything on the VM, which gets no chance to write anything.
 
     Raises:
         LabError: It is still there after all.
@@ -129,7 +136,13 @@ def power_off(vm: VmSpec) -> None:
     if left:
         raise LabError(f"VM {vm.name} cannot be switched off: processes {left} do not end")
     cgroups.remove(vm.process)
+    unplug(vm)
     processes.forget(vm.process)
+
+
+def unplug(vm: VmSpec) -> None:
+    """Remove the VM's network namespace, and with it its connections and packet filter rules."""
+    network.remove(vm.namespace, network.vm_leg(vm).port)
 
 
 def discard(vm: VmSpec) -> None:
@@ -166,10 +179,16 @@ def execute(vm: VmSpec, argv: list[str], stdin: str, timeout: float) -> subproce
     pid = init(vm)
     if pid is None:
         raise LabError(f"VM {vm.name} is switched off")
-    command = ["nsenter", "--target", str(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd=/", "--"]
+    namespaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd")
+    command = ["nsenter", "--target", str(pid), *namespaces, "--"]
     return subprocess.run(
         command + argv, input=stdin, capture_output=True, text=True, check=False, timeout=timeout, env=_ENV
     )
+
+
+def _supervisor_env(vm: VmSpec) -> dict[str, str]:
+    own = {"NAME": vm.name, "ADDRESS": vm.address, "PYTHON": sys.executable, "PYTHONPATH": str(paths.CHECKOUT)}
+    return _ENV | own
 
 
 def _ended(vm: VmSpec) -> str:
@@ -193,3 +212,14 @@ def _connects(address: str, port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def main(name: str, address: str) -> None:
+    """Renew a VM's network between two boots: a machine that reboots forgets its connections and packet filters."""
+    vm = VmSpec(name=name, address=address)
+    unplug(vm)
+    network.create([network.vm_leg(vm)])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
