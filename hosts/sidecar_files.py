@@ -146,7 +146,7 @@ def _identity(group: Mapping[str, Any], cluster_id: str, mesh_id: str, trust_dom
     service = _first(labels, _CANONICAL_NAME, "app.kubernetes.io/name", "app", default=name)
     version = _first(labels, _CANONICAL_REVISION, "app.kubernetes.io/version", "version", default="latest")
     labels |= {_CANONICAL_NAME: service, _CANONICAL_REVISION: version}
-    ports = [{"name": port, "containerPort": number} for port, number in _ports(group)]
+    ports = [{"name": port, "containerPort": number, "protocol": ""} for port, number in _ports(group)]
     return {
         "CANONICAL_SERVICE": service,
         "CANONICAL_REVISION": version,
