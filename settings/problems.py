@@ -70,12 +70,10 @@ def join(*keys: str | int) -> str:
     for key in keys:
         if isinstance(key, int):
             path += f"[{key}]"
-        elif not path:
-            path = key
         elif _PLAIN_KEY.fullmatch(key):
-            path += f".{key}"
+            path += f".{key}" if path else key
         else:
-            path += f"[{json.dumps(key)}]"
+            path += f"[{json.dumps(key)}]" if path else json.dumps(key)
     return path
 
 

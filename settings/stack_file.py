@@ -72,6 +72,11 @@ def from_stack_file(path: Path, project_file: Path | None = None) -> Settings:
     return parse(raw, project_dir=project_file.parent, sealed=sealed, found=found)
 
 
+def load_yaml(text: str) -> Any:
+    """Return what a YAML text holds, read as Pulumi reads it."""
+    return yaml.load(text, Loader=_Loader)
+
+
 def misplaced(key: str) -> Problem:
     """Return the problem of a key that holds a secret, though its values go into plain sight."""
     return Problem(path=key, what="holds a secret, but is shown in plans", right=f"only {SECRET} is kept secret")
@@ -85,7 +90,7 @@ def unencrypted() -> Problem:
 def _mapping(path: Path) -> dict[str, Any]:
     """Return a YAML file's top-level mapping."""
     try:
-        content: Any = yaml.load(files.read(path), Loader=_Loader)
+        content = load_yaml(files.read(path))
     except Refused as refused:
         problem = Problem(path=str(path), what=refused.what, right=refused.right)
     except (yaml.YAMLError, ValueError) as error:

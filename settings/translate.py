@@ -13,6 +13,7 @@ from settings.model import Model
 from settings.problems import UNSHOWN, Problem, join
 
 _KEY_MARK = "[key]"
+"""What pydantic ends the location of a mapping's bad key with."""
 _KINDS = {
     "string_type": ("not text", "text; put it in quotes where YAML would read it as something else"),
     "int_type": ("not a whole number", "a whole number without quotes"),
@@ -37,9 +38,10 @@ def problems_of(error: ValidationError, model: type[Model]) -> Iterator[Problem]
 
 def _problem(detail: ErrorDetails, model: type[Model]) -> Problem:
     """Return one of pydantic's errors as a problem."""
-    location = [key for key in detail["loc"] if key != _KEY_MARK]
-    parts = [key if isinstance(key, int) else str(key) for key in location]
-    path, kind, got = join(*parts), detail["type"], detail.get("input", UNSHOWN)
+    kind, location, got = detail["type"], detail["loc"], detail.get("input", UNSHOWN)
+    if location[-1:] == (_KEY_MARK,) and kind != "extra_forbidden":
+        location = location[:-1]
+    path = join(*location)
     context = detail.get("ctx", {})
     if kind == "missing":
         return Problem(path=path, what="missing", right=f"give it: {_meaning(model, location)}")

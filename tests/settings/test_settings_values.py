@@ -1,0 +1,167 @@
+"""What a right stack becomes: defaults, connections, packages, host keys."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from settings_samples import DIGEST, ECDSA_KEY, HOST_KEY, PEM_KEY, PRIVATE_KEY, RSA_KEY, hashed
+
+from settings import SidecarPackage, files, host_keys, parse, service_host
+from settings.models import RELEASE_CHARTS
+from settings.problems import Refused
+
+
+def test_defaults(stack: dict[str, Any], project: Path) -> None:
+    stack["cluster"] = {"name": "cluster1", "network": "net1"}
+    stack["istio"] = {"version": "1.31.1", "hub": None, "caSecret": None}
+    stack["hosts"]["ssh"] = None
+    stack["sshPrivateKey"] = PRIVATE_KEY
+    stack["workloads"] = {"batch": {"namespace": "vm-batch", "serviceAccount": "batch", "ports": None, "vms": None}}
+    del stack["eastWestGateway"]
+    settings = parse(stack, project_dir=project)
+    assert settings.cluster.kubeconfig is None
+    assert settings.istio.model_dump() == {
+        "install": "helm",
+        "version": "1.31.1",
+        "charts": RELEASE_CHARTS,
+        "hub": "docker.io/istio",
+        "tag": None,
+        "revision": "",
+        "mesh_id": "mesh1",
+        "trust_domain": "cluster.local",
+        "values": {},
+    }
+    assert settings.east_west_gateway.service == "LoadBalancer"
+    assert settings.east_west_gateway.expose_services is True
+    workload = settings.workloads["batch"]
+    assert (workload.ports, workload.vms, workload.probe, workload.service) == ({}, {}, None, None)
+    assert service_host("batch", workload) is None
+    assert settings.connections == {}
+
+
+def test_a_stack_may_have_no_workload(stack: dict[str, Any], project: Path) -> None:
+    del stack["workloads"], stack["hosts"]["ssh"]
+    assert parse(stack, project_dir=project).workloads == {}
+
+
+def test_connections_merge_what_a_vm_says_over_what_holds_for_all(stack: dict[str, Any], project: Path) -> None:
+    vms = stack["workloads"]["billing"]["vms"]
+    vms["billing-3"]["ssh"] = {"user": "root", "privateKeyFile": "id_pem"}
+    connections = parse(stack, project_dir=project).connections
+    assert {name: (c.user, c.port) for name, c in connections.items()} == {
+        "billing-1": ("deploy", 22),
+        "billing-2": ("deploy", 2222),
+        "billing-3": ("root", 22),
+    }
+    assert {c.host_key for c in connections.values()} == {HOST_KEY}
+    keys = {name: c.private_key.get_secret_value() for name, c in connections.items()}
+    assert keys == {"billing-1": PRIVATE_KEY, "billing-2": PRIVATE_KEY, "billing-3": PEM_KEY}
+    assert "PRIVATE" not in repr(connections)
+
+
+def test_the_private_key_may_be_a_secret(stack: dict[str, Any], project: Path) -> None:
+    del stack["hosts"]["ssh"]["privateKeyFile"]
+    stack["sshPrivateKey"] = f"\n{PRIVATE_KEY}\n\n"
+    connections = parse(stack, project_dir=project).connections
+    assert connections["billing-1"].private_key.get_secret_value() == PRIVATE_KEY
+
+
+def test_no_shared_key_is_needed_where_every_vm_has_one(stack: dict[str, Any], project: Path) -> None:
+    del stack["hosts"]["ssh"]["privateKeyFile"]
+    for vm in stack["workloads"]["billing"]["vms"].values():
+        vm.setdefault("ssh", {})["privateKeyFile"] = "id"
+    assert len(parse(stack, project_dir=project).connections) == 3
+
+
+def test_packages_have_their_digest_settled(stack: dict[str, Any], project: Path) -> None:
+    url = "http://mirror/istio-sidecar.deb"
+    stack["hosts"]["sidecar"]["arm64"] = {"deb": {"url": "http://mirror/arm.deb", "sha256": "F" * 64}}
+    assert parse(stack, project_dir=project).packages == {
+        "amd64": SidecarPackage(url=url, sha256=DIGEST),
+        "arm64": SidecarPackage(url="http://mirror/arm.deb", sha256="f" * 64),
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{DIGEST}\n",
+        f"{DIGEST} *a.deb\n",
+        f"{DIGEST}  ./a.deb",
+        f"# sums\n{'f' * 64}  b.deb\n{DIGEST.upper()}  a.deb\n",
+    ],
+)
+def test_checksum_files(text: str, tmp_path: Path) -> None:
+    (tmp_path / "sums").write_text(text)
+    assert files.checksum(tmp_path, "sums", "https://host/path/a.deb?x=1") == DIGEST
+
+
+def test_probe_is_dumped_as_kubernetes_writes_it(stack: dict[str, Any], project: Path) -> None:
+    probe = {
+        "httpGet": {"path": "/", "port": 8080, "scheme": "HTTPS", "httpHeaders": [{"name": "Host", "value": "x"}]},
+        "failureThreshold": 3,
+    }
+    stack["workloads"]["billing"]["probe"] = copy.deepcopy(probe)
+    parsed = parse(stack, project_dir=project).workloads["billing"].probe
+    assert parsed is not None
+    assert parsed.model_dump(by_alias=True, exclude_none=True) == probe
+
+
+def test_service_host(stack: dict[str, Any], project: Path) -> None:
+    parsed = parse(stack, project_dir=project).workloads["billing"]
+    assert service_host("billing", parsed) == "billing.vm-apps.svc.cluster.local"
+    stack["workloads"]["billing"]["service"]["host"] = "bills.vm-apps.svc.cluster.local"
+    parsed = parse(stack, project_dir=project).workloads["billing"]
+    assert service_host("billing", parsed) == "bills.vm-apps.svc.cluster.local"
+
+
+def test_settings_are_frozen(stack: dict[str, Any], project: Path) -> None:
+    settings = parse(stack, project_dir=project)
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.cluster.name = "other"  # type: ignore[misc]  # the point of the test
+
+
+def test_repositories_need_no_folder(tmp_path: Path) -> None:
+    for place in (RELEASE_CHARTS, "oci://ghcr.io/istio/release/charts"):
+        files.charts(tmp_path, place)
+
+
+HOST = "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("text", "port", "key"),
+    [
+        (f"{HOST} {HOST_KEY}", 22, HOST_KEY),
+        (f"# a comment\n\nname,{HOST} {HOST_KEY} root@vm", 22, HOST_KEY),
+        (f"{HOST} {RSA_KEY}\n{HOST} {ECDSA_KEY}\n{HOST} {HOST_KEY}", 22, HOST_KEY),
+        (f"{HOST} {RSA_KEY}\n{HOST} {ECDSA_KEY}", 22, ECDSA_KEY),
+        (f"{hashed(HOST)} {HOST_KEY}", 22, HOST_KEY),
+        (f"{hashed(f'[{HOST}]:2222')} {HOST_KEY}", 2222, HOST_KEY),
+        (f"[{HOST}]:2222 {HOST_KEY}", 2222, HOST_KEY),
+        (f"10.0.0.* {HOST_KEY}", 22, HOST_KEY),
+        (f"[10.0.0.?]:2222 {HOST_KEY}", 2222, HOST_KEY),
+        (f"{HOST} {HOST_KEY}", 2222, "has no key of [10.0.0.1]:2222"),
+        (f"[{HOST}]:2222 {HOST_KEY}", 22, "has no key of 10.0.0.1"),
+        (f"*,!{HOST} {HOST_KEY}", 22, "has no key of 10.0.0.1"),
+        (f"10.0.0.[1] {HOST_KEY}", 22, "has no key of 10.0.0.1"),
+        (f"{hashed('10.0.0.2')} {HOST_KEY}", 22, "has no key of 10.0.0.1"),
+        (f"|1|x|y {HOST_KEY}", 22, "has no key of 10.0.0.1"),
+        (f"|1| {HOST_KEY}", 22, "has no key of 10.0.0.1"),
+        (f"@cert-authority {HOST} {HOST_KEY}", 22, "has no key of 10.0.0.1"),
+        (f"@revoked {HOST} {HOST_KEY}\n{HOST} {HOST_KEY}", 22, "revokes the only key of 10.0.0.1"),
+        (f"@revoked * {HOST_KEY}\n{HOST} {HOST_KEY}\n{HOST} {ECDSA_KEY}", 22, ECDSA_KEY),
+        (f"{HOST} ssh-ed25519", 22, "has no key of 10.0.0.1"),
+        ("", 22, "has no key of 10.0.0.1"),
+    ],
+)
+def test_known_hosts(text: str, port: int, key: str) -> None:
+    entries = host_keys.read_known_hosts(text)
+    if key.startswith("has") or key.startswith("revokes"):
+        with pytest.raises(Refused) as refused:
+            host_keys.find(entries, HOST, port)
+        assert refused.value.what == key
+    else:
+        assert host_keys.find(entries, HOST, port) == key
