@@ -195,22 +195,25 @@ class Deployment:
         return self.state.records[record.urn]
 
     def _children(self, parent: Record, reference: str, children: Sequence[Child]) -> list[Record | None]:
-        urn_of = {child.name: self.urn(parent.urn, child.type, child.name) for child in children}
-        futures: dict[str, Future[Record | None]] = {}
+        # Objects of different kinds may bear one name: a Service and its Deployment.
+        futures: dict[tuple[str, str], Future[Record | None]] = {}
+
+        def before(child: Child) -> list[Child]:
+            return [other for other in children if other.name in child.depends_on and other is not child]
 
         def run(child: Child) -> Record | None:
             with self._lock:
                 pass
-            for name in child.depends_on:
-                futures[name].result()
+            for other in before(child):
+                futures[other.type, other.name].result()
             record = Record(
-                urn=urn_of[child.name],
+                urn=self.urn(parent.urn, child.type, child.name),
                 type=child.type,
                 custom=True,
                 inputs=veil(child.inputs, parent.inputs),
                 parent=parent.urn,
                 provider=reference,
-                dependencies=tuple(urn_of[name] for name in child.depends_on),
+                dependencies=tuple(self.urn(parent.urn, other.type, other.name) for other in before(child)),
                 protect=parent.protect,
                 retain_on_delete=parent.retain_on_delete,
                 deleted_with=parent.deleted_with,
@@ -219,8 +222,8 @@ class Deployment:
 
         with ThreadPoolExecutor(max(1, len(children))) as pool:
             with self._lock:  # registrations wait for it, so every future is there when the first one looks
-                futures.update({child.name: pool.submit(run, child) for child in children})
-            return [futures[child.name].result() for child in children]
+                futures.update({(child.type, child.name): pool.submit(run, child) for child in children})
+            return [futures[child.type, child.name].result() for child in children]
 
     def outputs(self, urn: str, outputs: dict[str, Any], *, keep: bool = False) -> None:
         """Set what a component puts out; `keep` retains what an unfinished program did not get to."""

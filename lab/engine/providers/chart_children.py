@@ -102,15 +102,16 @@ def _before(obj: Object, objects: list[Object], names: list[str]) -> tuple[str, 
 
 def _sorted(children: Iterable[Child]) -> list[Child]:
     """Put every child behind those that it depends on, otherwise in the order that Helm installs in."""
-    waiting = {child.name: child for child in children}
-    done: dict[str, Child] = {}
+    waiting, done = list(children), []
     while waiting:
-        free = [child for child in waiting.values() if not set(child.depends_on) & set(waiting)]
+        names = {child.name for child in waiting}
+        free = [child for child in waiting if not (set(child.depends_on) - {child.name}) & names]
         if not free:
-            raise ProviderError(f"the chart's objects depend on each other in a circle: {', '.join(waiting)}")
-        done |= {child.name: child for child in free}
-        waiting = {name: child for name, child in waiting.items() if name not in done}
-    return list(done.values())
+            circle = ", ".join(child.name for child in waiting)
+            raise ProviderError(f"the chart's objects depend on each other in a circle: {circle}")
+        done += free
+        waiting = [child for child in waiting if child not in free]
+    return done
 
 
 def _reference(obj: Object) -> str:
