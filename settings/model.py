@@ -1,5 +1,6 @@
 """What all models of the configuration share."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -20,6 +21,8 @@ class Model(BaseModel):
 
     later: ClassVar[frozenset[str]] = frozenset()
     """Keys of the configuration's contract that this version refuses by name."""
+    refused: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """Keys that will never be taken: why, and what would be right."""
 
     @model_validator(mode="before")
     @classmethod
@@ -27,5 +30,5 @@ class Model(BaseModel):
         """Take a known key without a value (`kubeconfig: ~`) for one that is not there."""
         if not isinstance(data, dict):
             return data
-        known = cls.later | {field.alias for field in cls.model_fields.values()}
+        known = cls.later | cls.refused.keys() | {field.alias for field in cls.model_fields.values()}
         return {key: value for key, value in data.items() if value is not None or key not in known}

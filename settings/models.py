@@ -11,11 +11,13 @@ from pydantic import SecretStr, model_validator
 from settings.model import Model
 from settings.problems import wrong
 from settings.scalars import (
+    Digest,
     DnsLabel,
     DnsName,
     FilePath,
     Hub,
     Name,
+    Place,
     Port,
     Revision,
     ServiceName,
@@ -52,7 +54,7 @@ class Istio(Model):
     """How the control plane gets there: `helm` installs it. `existing` is not supported yet."""
     version: Version
     """Istio's version: of the charts of a repository, and of the images where `tag` is not given."""
-    charts: FilePath = RELEASE_CHARTS
+    charts: Place = RELEASE_CHARTS
     """Chart repository (`https://` or `oci://`), or a folder that holds `base`, `istiod` and `gateway`."""
     hub: Hub = "docker.io/istio"
     """Image repository; `global.hub`."""
@@ -88,7 +90,7 @@ class Deb(Model):
 
     url: Url
     """Where the VM downloads the package: an http or https URL that the VM reaches."""
-    sha256: FilePath
+    sha256: Digest
     """SHA-256 of the package: 64 hex digits, or the path of a file as `sha256sum` writes it, with one line for it."""
 
 

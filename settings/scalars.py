@@ -115,6 +115,14 @@ UrlPath = Annotated[str, _text(r"/[!-~]*", "a URL path", "a path, as in /healthz
 FilePath = Annotated[str, _text(r"[^\0\n]+", "a path", "a path relative to the project", 4096)]
 """A path, relative to the project's folder."""
 
+Place = Annotated[
+    str, _text(r"[^\0\n]+", "a URL or path", "a repository's URL, or a path relative to the project", 4096)
+]
+"""Where charts are."""
+
+Digest = Annotated[str, _text(r"[^\0\n]+", "a digest or path", "64 hex digits, or the path of a checksum file", 4096)]
+"""A SHA-256, or the file that holds it."""
+
 
 def _label_key(value: str) -> None:
     prefix, slash, name = value.rpartition("/")

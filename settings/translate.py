@@ -60,11 +60,10 @@ def _problem(detail: ErrorDetails, model: type[Model]) -> Problem:
 
 def _extra(path: str, key: str, model: type[Model]) -> Problem:
     """Return the problem of a key that a model does not have."""
+    if key in model.refused:
+        what, right = model.refused[key]
+        return Problem(path=path, what=what, right=right)
     if key in model.later:
-        if key == "grpc":
-            return Problem(
-                path=path, what="istiod's webhook refuses gRPC probes", right="use httpGet, tcpSocket or exec"
-            )
         return Problem(path=path, what="this version does not support it yet", right="leave it out")
     return unknown_key(path, key, keys_of(model))
 

@@ -69,7 +69,9 @@ class Exec(Model):
 class Probe(Model):
     """How the sidecar finds out whether the application is healthy: exactly one of httpGet, tcpSocket, exec."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"grpc"})
+    refused: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "grpc": ("istiod's webhook refuses gRPC probes", "use httpGet, tcpSocket or exec")
+    }
 
     http_get: HttpGet | None = None
     """Ask over HTTP."""
@@ -148,7 +150,7 @@ class Workload(Model):
     annotations: Annotated[Mapping[LabelKey, str], ReadableProxyConfig] = {}
     """Annotations of the WorkloadGroup, as `proxy.istio.io/config`."""
     network: Name | None = None
-    """Name that the VMs are in. Without it `cluster.network`."""
+    """Network that the VMs are in. Without it `cluster.network`."""
     ports: Mapping[PortName, Port] = {}
     """Ports the application listens on, by name; `http`, `grpc-...`, `tcp-...` say the protocol. Without any the
     sidecar takes all inbound ports but ssh's."""

@@ -1,0 +1,106 @@
+"""The committed project and stack files fit the program that reads them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from settings import Settings, StackConfig, from_stack_file
+from settings.stack_file import load_yaml
+
+ROOT = Path(__file__).parents[1]
+PROJECT = load_yaml((ROOT / "Pulumi.yaml").read_text())
+TYPES = {"object": dict, "string": str}
+
+
+def test_the_project_declares_every_key_of_the_models() -> None:
+    assert list(PROJECT["config"]) == [field.alias for field in StackConfig.model_fields.values()]
+
+
+@pytest.mark.parametrize(("key", "declared"), PROJECT["config"].items())
+def test_declared_keys_agree_with_the_models(key: str, declared: dict[str, Any]) -> None:
+    field = next(field for field in StackConfig.model_fields.values() if field.alias == key)
+    assert declared["description"]
+    assert ("default" in declared) != field.is_required(), "a key without a default is required by Pulumi"
+    if "default" in declared:
+        assert isinstance(declared["default"], TYPES[declared["type"]])
+        assert not declared["default"], "an empty default means the models' own"
+    # Pulumi checks a default against `secret: true` and refuses it, so no optional key can say so.
+    assert "secret" not in declared
+
+
+def test_the_project_says_how_it_is_run() -> None:
+    assert PROJECT["name"] == "istio-vm-mesh"
+    assert PROJECT["runtime"]["name"] == "python"
+    assert "virtualenv" not in PROJECT["runtime"]["options"]
+    assert PROJECT["requiredPulumiVersion"].startswith(">=3.")
+
+
+def stack(name: str, folder: Path, known_hosts: str, *checksums: str) -> Settings:
+    """Return a committed stack's settings, with the files it points to in a folder of the test's."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    text = (ROOT / f"Pulumi.{name}.yaml").read_text()
+    config = load_yaml(text)["config"]
+    for file in ("Pulumi.yaml", f"Pulumi.{name}.yaml"):
+        (folder / file).write_text((ROOT / file).read_text())
+    machines = [
+        vm["address"]
+        for w in config["istio-vm-mesh:workloads"].values()
+        for vm in w["vms"].values()
+        if "hostKey" not in vm
+    ]
+    (folder / known_hosts).parent.mkdir(parents=True, exist_ok=True)
+    (folder / known_hosts).write_text("".join(f"{address} {public}\n" for address in machines))
+    for checksum in checksums:
+        (folder / checksum).parent.mkdir(exist_ok=True)
+        (folder / checksum).write_text(f"{'0' * 64}  {Path(checksum).stem}\n")
+    private = config["istio-vm-mesh:hosts"]["ssh"].get("privateKeyFile")
+    if private is not None:
+        (folder / private).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+        (folder / private).chmod(0o600)
+    return from_stack_file(folder / f"Pulumi.{name}.yaml")
+
+
+def test_the_labs_stack(tmp_path: Path) -> None:
+    for chart in ("base", "istiod", "gateway"):
+        (tmp_path / ".lab/charts" / chart).mkdir(parents=True)
+        (tmp_path / ".lab/charts" / chart / "Chart.yaml").touch()
+    (tmp_path / ".lab/kubeconfig").write_text("{apiVersion: v1, kind: Config, clusters: [], contexts: []}")
+    settings = stack("dev", tmp_path, ".lab/ssh/known_hosts", ".lab/istio-sidecar.deb.sha256")
+    assert settings.istio.version == "1.31.1"
+    assert {name: vm.address for name, vm in settings.workloads["billing"].vms.items()} == {
+        "billing-1": "10.77.0.21",
+        "billing-2": "10.77.0.22",
+    }
+    # The lab's proxy is Envoy's core build: everything that needs Istio's own extensions must be off.
+    assert settings.istio.values["telemetry"] == {"enabled": False}
+    assert settings.istio.values["env"] == {
+        "PILOT_ENABLE_METADATA_EXCHANGE": "false",
+        "PILOT_ENABLE_ALPN_FILTER": "false",
+        "PILOT_DISABLE_MX_ALPN": "true",
+    }
+
+
+def test_the_example(tmp_path: Path) -> None:
+    checksums = [f"checksums/istio-sidecar{suffix}.deb.sha256" for suffix in ("", "-arm64")]
+    settings = stack("example", tmp_path, "known_hosts", *checksums)
+    assert set(settings.packages) == {"amd64", "arm64"}
+    assert settings.connections["billing-2"].port == 2222
+    assert settings.connections["reports-1"].user == "deploy"
+
+
+def test_the_examples_comments_are_the_defaults() -> None:
+    lines = (ROOT / "Pulumi.example.yaml").read_text().splitlines()
+    said = {
+        key.strip(): value.split("  #")[0].strip()
+        for line in lines
+        if line.strip().startswith("# ") and ":" in line and line.startswith("    ")
+        for key, _, value in [line.strip().removeprefix("# ").partition(": ")]
+    }
+    istio = StackConfig.model_fields["istio"].annotation
+    fields = {field.alias: field.default for field in istio.model_fields.values()}
+    for key in ("charts", "hub", "revision", "trustDomain"):
+        assert said[key].strip('"') == fields[key]
