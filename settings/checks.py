@@ -16,6 +16,7 @@ CLUSTER_DOMAIN = "svc.cluster.local"
 ENVOY_PORTS = range(15000, 15091)
 """Ports that the sidecar takes for itself on a VM."""
 
+_NAMING_LABELS = {"app", "app.kubernetes.io/name", "service.istio.io/canonical-name"}
 _NAMESPACES = {"default", "istio-system", "kube-node-lease", "kube-public", "kube-system"}
 _ISTIOD_VALUES = {
     "_internal_defaults_do_not_set": "give the keys below it at the top level",
@@ -50,6 +51,7 @@ def check(draft: Draft) -> Iterator[Problem]:
             yield from _service(name, workload)
     yield from _same_host(draft.workloads)
     yield from _vms_apart(draft.vms)
+    yield from _vm_labels(draft.vms)
     yield from _ssh_ports(draft)
 
 
@@ -168,6 +170,15 @@ def _vms_apart(vms: Sequence[Vm]) -> Iterator[Problem]:
         if other is not vm:
             what = f"the address of {other.path('address')} too"
             yield Problem(path=vm.path("address"), what=what, got=vm.machine.address, right="an address of its own")
+
+
+def _vm_labels(vms: Sequence[Vm]) -> Iterator[Problem]:
+    """Yield labels that would take a VM out of its workload's Service."""
+    for vm in vms:
+        for key in vm.machine.labels.keys() & _NAMING_LABELS:
+            what = "names the application, by which its Service finds the VM"
+            right = f"give it in workloads.{vm.workload}.labels"
+            yield Problem(path=vm.path("labels", key), what=what, got=vm.machine.labels[key], right=right)
 
 
 def _ssh_ports(draft: Draft) -> Iterator[Problem]:

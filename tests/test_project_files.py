@@ -38,14 +38,14 @@ def test_the_project_says_how_it_is_run() -> None:
     assert PROJECT["requiredPulumiVersion"].startswith(">=3.")
 
 
-def stack(name: str, folder: Path, known_hosts: str, *checksums: str) -> Settings:
+def stack(name: str, folder: Path, known_hosts: str, *checksums: str, secret: str = "") -> Settings:
     """Return a committed stack's settings, with the files it points to in a folder of the test's."""
     key = ed25519.Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     text = (ROOT / f"Pulumi.{name}.yaml").read_text()
     config = load_yaml(text)["config"]
-    for file in ("Pulumi.yaml", f"Pulumi.{name}.yaml"):
-        (folder / file).write_text((ROOT / file).read_text())
+    (folder / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text())
+    (folder / f"Pulumi.{name}.yaml").write_text(text + secret)
     machines = [
         vm["address"]
         for w in config["istio-vm-mesh:workloads"].values()
@@ -86,7 +86,8 @@ def test_the_labs_stack(tmp_path: Path) -> None:
 
 def test_the_example(tmp_path: Path) -> None:
     checksums = [f"checksums/istio-sidecar{suffix}.deb.sha256" for suffix in ("", "-arm64")]
-    settings = stack("example", tmp_path, "known_hosts", *checksums)
+    secret = "  istio-vm-mesh:sshPrivateKey: {secure: v1:abc}\n"
+    settings = stack("example", tmp_path, "known_hosts", *checksums, secret=secret)
     assert set(settings.packages) == {"amd64", "arm64"}
     assert settings.connections["billing-2"].port == 2222
     assert settings.connections["reports-1"].user == "deploy"
