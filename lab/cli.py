@@ -32,8 +32,7 @@ def parser() -> argparse.ArgumentParser:
     shell = commands.add_parser("shell", help="open a shell on a VM by ssh, or run a command on it")
     shell.add_argument("vm")
     shell.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND")
-    kubectl = commands.add_parser("kubectl", help="run kubectl on the lab's cluster")
-    kubectl.add_argument("argv", nargs=argparse.REMAINDER, metavar="ARGS")
+    commands.add_parser("kubectl", help="run kubectl on the lab's cluster: all that follows is kubectl's")
     commands.add_parser("env", help="print what a shell has to evaluate to use the lab's cluster and tools")
     return root
 
@@ -51,7 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    arguments = parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else list(argv)
+    known, rest = (argv[:1], argv[1:]) if argv[:1] == ["kubectl"] else (argv, [])  # its options are not ours
+    arguments = parser().parse_args(known)
+    arguments.rest = rest
     progress = Progress()
     try:
         return _run(arguments, progress)
@@ -85,7 +87,7 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
         case "kubectl":
             _require(lab)
             tools = ensure(progress)
-            os.execve(tools.kubectl, ["kubectl", *arguments.argv], {**os.environ, **_environment(tools)})
+            os.execve(tools.kubectl, ["kubectl", *arguments.rest], {**os.environ, **_environment(tools)})
         case "env":
             for name, value in _environment(ensure(progress)).items():
                 print(f"export {name}={shlex.quote(value)}")

@@ -80,6 +80,7 @@ class Lab:
             if self._must_start_anew():
                 progress.say("machine: removing what is left of a lab that no longer runs")
                 self._remove()
+                machine.remove_tree(paths.LAB)
                 paths.RUN.mkdir(parents=True, exist_ok=True)
             wanted = self._wanted or LabSpec()
             running = _running_spec()
@@ -227,7 +228,8 @@ class Lab:
     def _must_start_anew(self) -> bool:
         spec = _running_spec()
         if spec is None or machine.owner() != paths.CHECKOUT:
-            return paths.DATA.exists() or bool(network.namespaces()) or any(paths.RUN.iterdir())
+            traces = (paths.DATA.exists(), paths.LAB.exists(), network.namespaces(), any(paths.RUN.iterdir()))
+            return any(traces)
         if not paths.READY.exists() or not paths.LAB.is_dir():
             return True
         holders = [cluster.process(name) for cluster in spec.cluster_specs for name in _IRREPLACEABLE]
@@ -245,11 +247,12 @@ class Lab:
             machine.unmount_below(folder)
         machine.restore_settings()
         machine.remove_folders()
-        for folder in (paths.DATA, paths.LAB, paths.RUN):
-            machine.remove_tree(folder)
         stuck = cgroups.remove()
         if stuck:
             raise LabError(f"control groups {', '.join(map(str, stuck))} cannot be removed")
+        checkout = machine.owner() or paths.CHECKOUT
+        for folder in (paths.DATA, checkout / paths.LAB.name, paths.RUN):
+            machine.remove_tree(folder)
 
 
 def table(components: Sequence[Component]) -> str:
