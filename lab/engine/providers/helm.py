@@ -241,7 +241,7 @@ class Helm:
                         process.terminate()
         if process.returncode:
             lines = [line for line in stderr.splitlines() if not line.startswith(("WARNING:", "W1", "I1"))]
-            raise ProviderError(f"helm {arguments[0]} failed: " + "\n".join(lines).removeprefix("Error: "))
+            raise ProviderError(f"helm {arguments[0]} failed: " + "\n".join(lines).removeprefix("Error: ").strip())
         return stdout
 
 
