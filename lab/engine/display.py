@@ -17,8 +17,7 @@ from lab.engine.values import HIDDEN, secret_strings
 QUIET_SECONDS = 15.0
 """How often, without a terminal, a step may tell of its progress."""
 SHORTEST_SECRET = 16
-"""Shorter texts are not hidden in messages: the SDK makes a whole ssh connection secret, its user and address too, and
-those are in every other word. Keys and tokens are longer."""
+"""Of texts inside an object that is secret as a whole, shorter ones show in messages. Keys and tokens are longer."""
 
 
 class Display:
@@ -56,12 +55,14 @@ class Display:
 
     def learn(self, values: Mapping[str, Any]) -> None:
         """Remember secrets, so that no message shows them."""
-        self.learn_texts(secret_strings(values))
+        self.learn_texts(secret_strings(values, inside=SHORTEST_SECRET))
 
     def learn_texts(self, texts: Iterable[str]) -> None:
         """Remember secret texts, and the lines of long ones."""
-        found = {text for text in texts if len(text.strip()) >= SHORTEST_SECRET}
-        found |= {line for text in found for line in text.splitlines() if len(line) >= 16 and " " not in line}
+        found = {text for text in texts if text}
+        found |= {
+            line for text in found for line in text.splitlines() if len(line) >= SHORTEST_SECRET and " " not in line
+        }
         with self._lock:
             if not found <= self._secrets:
                 self._secrets |= found

@@ -172,6 +172,8 @@ class State:
                     self.records.pop(key, None)
                 else:
                     self.records[key] = record
+            for urn, begun in (creating or {}).items():
+                (self.creating.add if begun else self.creating.discard)(urn)
             if self._journal is not None:
                 self._journal.write(self._dump(changes, creating or {}) + "\n")
 

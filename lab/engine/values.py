@@ -224,24 +224,35 @@ def copy_secrets(outputs: Any, inputs: Any) -> Any:
     return outputs
 
 
-def secret_strings(value: Any, inside: bool = False) -> set[str]:
-    """Collect the texts inside secrets, for hiding them wherever else they turn up (logs, error messages)."""
+def secret_strings(value: Any, *, shortest: int = 4, inside: int = 4) -> set[str]:
+    """Collect the texts of secrets, for hiding them wherever else they turn up.
+
+    Args:
+        value: Any value; only what is secret in it counts.
+        shortest: Shorter texts are left out: they are in every other word.
+        inside: The same for texts inside an object that is secret as a whole, where most are harmless (the SDK makes
+            an ssh connection secret, its user and address too).
+    """
     match value:
-        case Secret(value=content):
-            return secret_strings(content, inside=True)
+        case Secret(value=str() as text):
+            return {text} if len(text.strip()) >= shortest and text != UNKNOWN_STRING else set()
+        case Secret(value=Mapping() as content):
+            parts = [Secret(item) for item in content.values()]
+            return set().union(*(secret_strings(part, shortest=inside, inside=inside) for part in parts))
+        case Secret(value=list() as content):
+            parts = [Secret(item) for item in content]
+            return set().union(*(secret_strings(part, shortest=inside, inside=inside) for part in parts))
         case Mapping():
-            return set().union(*(secret_strings(item, inside) for item in value.values()))
+            return set().union(*(secret_strings(item, shortest=shortest, inside=inside) for item in value.values()))
         case list() | tuple():
-            return set().union(*(secret_strings(item, inside) for item in value))
-        case str() if inside and value and value != UNKNOWN_STRING:
-            return {value}
+            return set().union(*(secret_strings(item, shortest=shortest, inside=inside) for item in value))
         case _:
             return set()
 
 
 def veil(value: Any, source: Any) -> Any:
     """Mark as secret every text in a value that contains a secret of the source it was made from."""
-    texts = {text for text in secret_strings(source) if len(text) >= 4}
+    texts = secret_strings(source)
 
     def mark(item: Any) -> Any:
         match item:

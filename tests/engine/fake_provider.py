@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab.engine.providers.base import CheckError, Child, Context, Diff, PropertyDiff, ProviderError, Values
-from lab.engine.values import Secret
+from lab.engine.providers.base import CheckError, Child, Context, Diff, ProviderError, Values
+from lab.engine.values import UNKNOWN, Secret
 
 TYPES = ("fake:index:Thing", "fake:index:Chart")
 
@@ -27,6 +27,11 @@ class FakeProvider:
     def log(self, *words: str) -> None:
         with (self.folder / "calls").open("a") as file:
             file.write(" ".join(words) + "\n")
+
+    def write(self, identity: str, inputs: Values) -> None:
+        temporary = self.folder / f"{identity}.new"
+        temporary.write_text(json.dumps(dict(inputs)))
+        temporary.rename(self.folder / f"{identity}.json")
 
     def supports(self, type_: str) -> bool:
         return type_ in TYPES
@@ -45,21 +50,21 @@ class FakeProvider:
         return Diff(bool(keys), replace=replace, delete_before_replace="fixed" in new_inputs)
 
     def create(self, type_: str, inputs: Values, context: Context) -> tuple[str, dict[str, Any]]:
-        from lab.engine.values import UNKNOWN
-
         if context.preview:
             return "", {**inputs, "token": UNKNOWN, "out": UNKNOWN}
         name = inputs["name"]
-        self.log("create-begin", name, *(["adopt"] if context.adopt else []), *([str(context.timeout)] if context.timeout else []))
+        self.log(
+            "create-begin",
+            name,
+            *(["adopt"] if context.adopt else []),
+            *([str(context.timeout)] if context.timeout else []),
+        )
         time.sleep(inputs.get("sleep", 0))
         if "fail" in inputs:
             raise ProviderError(f"cannot create {name}: {inputs['fail']}")
-        existing = [path for path in self.folder.glob("*.json") if json.loads(path.read_text())["name"] == name]
-        if existing and context.adopt:
-            identity = existing[0].stem
-        else:
-            identity = f"{name}-{uuid.uuid4().hex[:6]}"
-        (self.folder / f"{identity}.json").write_text(json.dumps(dict(inputs)))
+        existing = [path.stem for path in self.folder.glob(f"{name}-*.json")] if context.adopt else []
+        identity = existing[0] if existing else f"{name}-{uuid.uuid4().hex[:6]}"
+        self.write(identity, inputs)
         time.sleep(inputs.get("sleepAfter", 0))
         self.log("create", name)
         outputs = {**inputs, "token": Secret(f"tok-{name}-secret"), "out": f"out-{name}"}
@@ -73,7 +78,7 @@ class FakeProvider:
         if not context.preview:
             if "fail" in new_inputs:
                 raise ProviderError(f"cannot update {id_}: {new_inputs['fail']}")
-            (self.folder / f"{id_}.json").write_text(json.dumps(dict(new_inputs)))
+            self.write(id_, new_inputs)
             self.log("update", new_inputs["name"])
         return {**old_outputs, **new_inputs}
 
@@ -101,6 +106,3 @@ class FakeProvider:
         one = Child("fake:index:Thing", f"{name}-one", {"value": inputs.get("value"), **inputs.get("extra", {})})
         two = Child("fake:index:Thing", f"{name}-two", {"value": inputs.get("value")}, depends_on=(f"{name}-one",))
         return [two, one]
-
-
-__all__ = ["FakeProvider", "PropertyDiff"]
