@@ -1,5 +1,6 @@
 """The committed project and stack files fit the program that reads them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from registration.ladder import DeclaredVm, Evidence, State, VmState
+from registration.request import Request, report
 from settings import Settings, StackConfig, from_stack_file
 from settings.stack_file import load_yaml
 
@@ -105,3 +108,21 @@ def test_the_examples_comments_are_the_defaults() -> None:
     fields = {field.alias: field.default for field in istio.model_fields.values()}
     for key in ("charts", "hub", "revision", "trustDomain"):
         assert said[key].strip('"') == fields[key]
+
+
+def test_the_outputs_reference_has_every_state_of_the_ladder() -> None:
+    text = (ROOT / "docs/outputs.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| [^|]+ \|$", text, re.MULTILINE)
+    assert rows == [str(state) for state in State]
+
+
+def test_the_outputs_reference_has_every_key_of_a_vms_report() -> None:
+    text = (ROOT / "docs/outputs.md").read_text()
+    vm = DeclaredVm(name="a", namespace="n", workload="w", address="10.0.0.1")
+    certificate = {"serial": "1", "notAfter": "2030-01-01T00:00:00Z", "spiffe": "spiffe://x"}
+    request = Request(vms=(vm,), evidence={"a": Evidence(confirmed={"certificate": certificate})})
+    told = report(request, {"a": VmState(state=State.HEALTHY)})["vms"]["a"]
+    section = text.split("## `registration.vms.<name>`")[1].split("##")[0]
+    keys = [key for cell in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for key in re.findall(r"`(\w+)`", cell)]
+    assert sorted(keys) == sorted(told)
+    assert all(f"`{key}`" in section for key in told["certificate"])
