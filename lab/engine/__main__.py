@@ -32,7 +32,7 @@ def main() -> int:
     )
     try:
         if options.command == "outputs":
-            print(json.dumps(engine.outputs(show_secrets=options.show_secrets), indent=2))
+            print(json.dumps(engine.outputs(show_secrets=options.show_secrets), indent=2, sort_keys=True))
             return 0
         display = Display(as_json=options.json, more=options.diff)
         display.live = options.command != "preview" and not options.json
