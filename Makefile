@@ -59,5 +59,8 @@ requirements: $(READY) ## Compile the pinned requirements from pyproject.toml
 	@uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make requirements" -o requirements.txt pyproject.toml
 	@uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make requirements" --extra dev -o requirements-dev.txt pyproject.toml
 
+docs: $(READY) ## Write docs/configuration.md anew from the settings' models
+	@$(PYTHON) -m settings.reference > docs/configuration.md
+
 $(READY):
 	@sh lab/bootstrap.sh "$(VENV)" requirements-dev.txt >&2
