@@ -18,6 +18,7 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "object": (dict,),
 }
 
+YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _READS_AS: Mapping[str, Callable[[str], bool]] = {
     "integer": lambda text: text.lstrip("-").isdigit(),
     "boolean": lambda text: text in ("true", "false"),
@@ -85,7 +86,7 @@ def load(directory: Path, stack: str, stack_file: Path | None = None) -> Project
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+        data = yaml.load(path.read_text(), YAML_LOADER) or {}
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist") from None
     except yaml.YAMLError as error:
@@ -107,8 +108,6 @@ def _mismatch(key: str, value: Any, wanted: Any) -> list[str]:
         return []
     if isinstance(value, types) and not (wanted == "integer" and isinstance(value, bool)):
         return []
-    if isinstance(value, str) and _READS_AS.get(str(wanted), lambda text: False)(
-        value
-    ):  # as `pulumi config set` writes
+    if isinstance(value, str) and wanted in _READS_AS and _READS_AS[wanted](value):  # as `pulumi config set` writes
         return []
     return [f"{key}: must be of type {wanted} (got {json.dumps(value)})"]

@@ -49,8 +49,12 @@ def run(settings: dict[str, Any]) -> int:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.set_default_executor(ThreadPoolExecutor(THREADS))
+
+    def main() -> None:
+        runpy.run_path(settings["main"], run_name="__main__")
+
     try:
-        loop.run_until_complete(run_in_stack(lambda: runpy.run_path(settings["main"], run_name="__main__") and None))
+        loop.run_until_complete(run_in_stack(main))
     except pulumi.RunError as error:
         pulumi.log.error(str(error))
         return 1

@@ -43,11 +43,18 @@ def progress(step: Step, seconds: float, *, failed: bool) -> str:
 
 
 def plan(steps: Sequence[Step], *, more: bool) -> list[str]:
-    """Return a preview: a line per step, the changed properties below it."""
+    """Return a preview: a line per step, the changed properties below it, what belongs together together."""
+    parents = {step.urn: record.parent for step in steps if (record := step.new or step.old)}
+
+    def place(step: Step) -> list[str]:
+        """Return the way from the stack down to a step's resource, which puts plans in the same order every time."""
+        way = [step.urn]
+        while parent := parents.get(way[0]):
+            way.insert(0, parent)
+        return way
+
     lines: list[str] = []
-    for step in steps:
-        if step.op not in SYMBOLS:
-            continue
+    for step in sorted((step for step in steps if step.op in SYMBOLS), key=place):
         record = step.new or step.old
         because = f"  (because of {', '.join(step.diff.replace)})" if step.op == "replace" and step.diff.replace else ""
         retained = "  (retained)" if step.op == "delete" and record and record.retain_on_delete else ""
@@ -148,12 +155,13 @@ def summary(
 ) -> str:
     """Return the last line."""
     count = counts(steps)
-    parts = [f"{count[op]} {op if preview and op != 'same' else done}" for op, done in SUMMARY.items() if count[op]]
+    parts = [
+        f"{count[op]} {f'to {op}' if preview and op != 'same' else done}" for op, done in SUMMARY.items() if count[op]
+    ]
     errors = len({urn for severity, urn, _ in failures if severity == "error"})
     parts += [f"{errors} FAILED"] if errors else []
     parts += [f"{len(skipped)} skipped"] if skipped else []
-    to_do = "Resources to " if preview and set(count) - {"same"} else "Resources: "
-    return f"{to_do}{', '.join(parts) or 'none'}  ({seconds:.1f}s)"
+    return f"Resources: {', '.join(parts) or 'none'}  ({seconds:.1f}s)"
 
 
 def digest(display: Display, seconds: float) -> dict[str, Any]:

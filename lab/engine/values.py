@@ -30,6 +30,9 @@ HIDDEN: Final = "[secret]"
 class Unknown:
     """A value that is not known yet; compare with `is UNKNOWN`."""
 
+    def __deepcopy__(self, memo: object) -> Unknown:
+        return self
+
     def __repr__(self) -> str:
         return "UNKNOWN"
 

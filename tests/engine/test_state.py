@@ -100,7 +100,7 @@ def test_secrets_are_in_nothing_that_a_run_leaves_or_prints(stack):
         if phase == "3":
             Thing("bad", fail=pulumi.Output.concat("it said ", password, " and ", key))
         pulumi.log.warn("leaking correct-horse")
-        print("printing correct-horse", {lines!r})
+        print("printing correct-horse")
         if phase == "4":
             raise pulumi.RunError("wrong: correct-horse")
         pulumi.export("token", one.token)
@@ -116,8 +116,8 @@ def test_secrets_are_in_nothing_that_a_run_leaves_or_prints(stack):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
         everything += path.read_bytes().decode(errors="replace")
     for secret in ("correct-horse", "tok-one-secret", "line-of-a-key", "hunter"):
-        assert secret not in everything, everything[everything.find(secret) - 300 : everything.find(secret) + 100]
-    assert "it said [secret]" in everything
+        assert secret not in everything, secret
+    assert "cannot create bad: [secret]" in everything
     assert "printing [secret]" in everything
     assert stack.engine.outputs() == {"token": "[secret]", "open": "out-one"}
     assert stack.engine.outputs(show_secrets=True)["token"] == "tok-one-secret"

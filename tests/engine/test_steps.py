@@ -135,11 +135,13 @@ def test_aliases_move_resources_without_touching_them(stack):
             Thing("three", value=1)
             Thing("four", value=1, opts=Opts(provider=Provider("p", cluster="c1")))
         else:
-            group = Group("h", type_="demo:index:Crowd", opts=Opts(aliases=[pulumi.Alias(name="g", type_="demo:index:Group")]))
+            former = pulumi.Alias(name="g", type_="demo:index:Group")
+            group = Group("h", type_="demo:index:Crowd", opts=Opts(aliases=[former]))
             Thing("h-one", value=1, opts=group.child)
             two = "urn:pulumi:dev::demo::fake:index:Thing::two"
             Thing("zwei", value=1, opts=Opts(aliases=[two]))
-            child = Thing("three", value=1, opts=Opts(parent=group, aliases=[pulumi.Alias(parent=pulumi.ROOT_STACK_RESOURCE)]))
+            top = pulumi.Alias(parent=pulumi.ROOT_STACK_RESOURCE)
+            Thing("three", value=1, opts=Opts(parent=group, aliases=[top]))
             provider = Provider("q", cluster="c1", opts=Opts(aliases=[pulumi.Alias(name="p")]))
             Thing("four", value=1, opts=Opts(provider=provider))
         """

@@ -1,4 +1,4 @@
-"""A process that has the Pulumi SDK and the engine imported, and forks itself for each run: importing takes a second."""
+"""A process that has the Pulumi SDK and the engine imported, and forks for each run: importing takes a second."""
 
 from __future__ import annotations
 
