@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,13 @@ import pulumi
 from google.protobuf.json_format import MessageToDict
 from pulumi.runtime import mocks as pulumi_mocks
 from pulumi.runtime.proto import resource_pb2
+
+with warnings.catch_warnings():
+    # The SDK loads itself on first use, and warns of a resource of its own that is not used here.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import pulumi_command
+
+    _ = pulumi_command.remote.Command
 
 SECRET_MARK = "4dabf18193072939515e22adb298388d"
 SECRET_VALUE = "1b47061264138c4ac30d75fd1eb44270"
@@ -54,7 +62,7 @@ class Answers(pulumi_mocks.Mocks):
         state = dict(args.inputs)
         if args.typ == "kubernetes:core/v1:Secret":
             state["metadata"] = {**state["metadata"], "uid": f"uid-of-{args.name}"}
-        if args.typ.startswith("command:"):
+        if args.typ.startswith("command:") and not pulumi.runtime.is_dry_run():
             confirmed = '{"ready": true, "certificate": {"serial": "0a", "notAfter": "2026-11-22T12:00:00Z"}}'
             state["stdout"] = confirmed if args.name.endswith("-confirm") else f"output of {args.name}"
         return f"id-of-{args.name}", state
@@ -93,8 +101,7 @@ class Recorder(pulumi_mocks.MockMonitor):
         lost = self.lost & set(request.dependencies)
         if request.name in self.failing or lost:
             self.lost.add(urn)
-            result = resource_pb2.Result.SKIP if lost else resource_pb2.Result.FAIL
-            return resource_pb2.RegisterResourceResponse(urn=urn, id="", result=result)
+            return resource_pb2.RegisterResourceResponse(urn=urn, id="", result=resource_pb2.Result.FAIL)
         return super().RegisterResource(request)
 
     def RegisterResourceOutputs(self, request: Any) -> Any:

@@ -1,0 +1,107 @@
+"""The control plane: its charts, their order, and the root of trust."""
+
+import subprocess
+from typing import Any
+
+from recording import UNKNOWN, Run, run
+
+from components.control_plane import ControlPlane, ControlPlaneArgs, certificate_digest
+from components.kubectl import ClusterAccess
+from components.vm_namespace import VmNamespace, VmNamespaceArgs
+
+ROOT = """-----BEGIN CERTIFICATE-----
+MIIBYjCCAQigAwIBAgIUN7rUdxIrp7CWz1d4yqc0v4MZ1iEwCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEcm9vdDAeFw0yNjAxMDEwMDAwMDBaFw0zNjAxMDEwMDAwMDBa
+-----END CERTIFICATE-----"""
+
+
+def control_plane_run(*, preview: bool = False, root: str = "", **changes: Any) -> Run:
+    def program() -> dict[str, Any]:
+        given: dict[str, Any] = {
+            "access": ClusterAccess(),
+            "charts": "https://blob.istio.io/charts",
+            "version": "1.31.1",
+            "hub": "docker.io/istio",
+            "tag": "1.31.1",
+            "mesh_id": "mesh1",
+            "trust_domain": "cluster.local",
+            "cluster": "cluster1",
+            "network": "net1",
+        }
+        made = ControlPlane("istio", ControlPlaneArgs(**{**given, **changes}))
+        return {"host": made.istiod_host, "mesh": made.mesh_config, "root": made.root_certificate}
+
+    return run(program, lambda command, args: root, preview=preview)
+
+
+def test_namespace_then_base_then_istiod() -> None:
+    done = control_plane_run(root=ROOT)
+    assert done.names == {"istio", "istio-namespace", "istio-base", "istio-istiod"}
+    assert done["istio"].type == "istiovm:index:ControlPlane"
+    assert {done[name].parent_name for name in done.names - {"istio"}} == {"istio"}
+    assert done["istio-base"].dependency_names == {"istio-namespace"}
+    assert done["istio-istiod"].dependency_names == {"istio-base"}
+    assert done["istio-base"].type == "kubernetes:helm.sh/v3:Release"
+    assert (done["istio-istiod"].type, done["istio-istiod"].remote) == ("kubernetes:helm.sh/v4:Chart", True)
+
+
+def test_the_namespace_says_its_network() -> None:
+    metadata = control_plane_run(root=ROOT)["istio-namespace"].inputs["metadata"]
+    assert metadata == {"name": "istio-system", "labels": {"topology.istio.io/network": "net1"}}
+
+
+def test_charts_come_from_the_repository_or_from_the_folder() -> None:
+    for name, chart in (("istio-base", "base"), ("istio-istiod", "istiod")):
+        inputs = control_plane_run(root=ROOT)[name].inputs
+        assert (inputs["chart"], inputs["version"]) == (chart, "1.31.1")
+        assert inputs["repositoryOpts"] == {"repo": "https://blob.istio.io/charts"}
+        inputs = control_plane_run(root=ROOT, charts=".lab/charts")[name].inputs
+        assert inputs["chart"] == f".lab/charts/{chart}"
+        assert not {"version", "repositoryOpts"} & set(inputs)
+
+
+def test_a_revision_names_istiod_everywhere() -> None:
+    done = control_plane_run(root=ROOT, revision="canary")
+    assert done["istio-istiod"].inputs["name"] == "istiod-canary"
+    assert done["istio-base"].inputs["values"]["defaultRevision"] == "canary"
+    assert done.values["host"] == "istiod-canary.istio-system.svc"
+    assert done.values["mesh"]["defaultConfig"]["discoveryAddress"] == "istiod-canary.istio-system.svc:15012"
+
+
+def test_the_root_certificate_is_known_once_it_is_there() -> None:
+    assert control_plane_run(root=ROOT).values["root"] == f"{ROOT}\n"
+    before = control_plane_run(preview=True)
+    assert before.values["root"] == UNKNOWN
+    assert "while" not in before.monitor.invokes[0]["command"]
+
+
+def test_certificate_digest_is_openssls(tmp_path: Any) -> None:
+    made = tmp_path / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=x"]
+        + ["-keyout", "/dev/null", "-out", made],
+        check=True,
+        capture_output=True,
+    )
+    said = subprocess.run(
+        ["openssl", "x509", "-in", made, "-noout", "-fingerprint", "-sha256"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    pem = made.read_text()
+    assert certificate_digest(pem + ROOT) == said.split("=")[1].strip().replace(":", "").lower()
+
+
+def test_a_vm_namespace_is_never_injected_and_has_its_accounts() -> None:
+    def program() -> dict[str, Any]:
+        VmNamespace("vm-apps", VmNamespaceArgs(service_accounts=["billing", "default"]))
+        return {}
+
+    done = run(program)
+    # Kubernetes makes `default` itself.
+    assert done.names == {"vm-apps", "vm-apps-namespace", "vm-apps-billing"}
+    metadata = done["vm-apps-namespace"].inputs["metadata"]
+    assert metadata == {"name": "vm-apps", "labels": {"istio-injection": "disabled"}}
+    assert done["vm-apps-billing"].inputs["metadata"] == {"name": "billing", "namespace": "vm-apps"}
+    assert done["vm-apps-billing"].dependency_names == {"vm-apps-namespace"}

@@ -1,0 +1,166 @@
+"""One VM: what is registered, in which order, and where its secrets are."""
+
+from typing import Any
+
+import pulumi
+import pytest
+from recording import UNKNOWN, Run, public_text, run, secrets
+
+from components.kubectl import ClusterAccess
+from components.virtual_machine import VirtualMachine, VirtualMachineArgs, desired_host, entry_commands
+from hosts.plan import Package, configure, confirm, drain, enrol, unconfigure
+
+KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nnot to be seen\n-----END OPENSSH PRIVATE KEY-----\n"
+GROUP = {
+    "apiVersion": "networking.istio.io/v1",
+    "kind": "WorkloadGroup",
+    "metadata": {"name": "billing", "namespace": "vm-apps"},
+    "spec": {
+        "metadata": {"labels": {"app": "billing"}},
+        "template": {"serviceAccount": "billing", "network": "net1", "ports": {"http": 8080}},
+    },
+}
+ROOT = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+STEPS = ["configure", "secret", "token", "entry", "enrol", "confirm"]
+
+
+def arguments(**changes: Any) -> VirtualMachineArgs:
+    given: dict[str, Any] = {
+        "access": ClusterAccess(kubeconfig=".lab/kubeconfig"),
+        "address": "10.77.0.21",
+        "user": "root",
+        "port": 22,
+        "host_key": "ssh-ed25519 AAAA",
+        "private_key": KEY,
+        "group": GROUP,
+        "mesh_config": {"trustDomain": "cluster.local", "defaultConfig": {"meshId": "mesh1"}},
+        "cluster": "cluster1",
+        "packages": {"amd64": Package(url="http://10.77.0.5/istio-sidecar.deb", sha256="0" * 64)},
+        "istiod_host": "istiod.istio-system.svc",
+        "istiod_address": "10.77.0.200",
+        "istiod_port": 15012,
+        "root_certificate": ROOT,
+    }
+    return VirtualMachineArgs(**{**given, **changes})
+
+
+def vm_run(*, preview: bool = False, failing: tuple[str, ...] = (), **changes: Any) -> Run:
+    def program() -> dict[str, Any]:
+        leaf = pulumi.CustomResource("test:index:Leaf", "leaf", {})
+        return dict(VirtualMachine("billing-1", arguments(after=[leaf], **changes)).steps)
+
+    return run(program, preview=preview, failing=failing)
+
+
+@pytest.fixture(scope="module")
+def done() -> Run:
+    return vm_run()
+
+
+def test_it_registers_its_steps_under_itself(done: Run) -> None:
+    assert done.names == {"leaf", "billing-1", *(f"billing-1-{step}" for step in STEPS)}
+    assert done["billing-1"].type == "istiovm:index:VirtualMachine"
+    assert {done[f"billing-1-{step}"].parent_name for step in STEPS} == {"billing-1"}
+
+
+@pytest.mark.parametrize(
+    ("step", "before"),
+    [
+        ("configure", {"leaf"}),
+        ("secret", {"leaf"}),
+        ("token", {"billing-1-configure", "billing-1-secret"}),
+        ("entry", {"billing-1-configure"}),
+        ("enrol", {"billing-1-token", "billing-1-entry"}),
+        ("confirm", {"billing-1-enrol"}),
+    ],
+)
+def test_the_order_in_which_nothing_is_half_done(done: Run, step: str, before: set[str]) -> None:
+    assert done[f"billing-1-{step}"].dependency_names == before
+
+
+def test_the_host_gets_what_the_plan_says(done: Run) -> None:
+    desired = desired_host("billing-1", arguments(), ROOT, "10.77.0.200")
+    configured, enrolled, confirmed = (done[f"billing-1-{s}"].inputs for s in ("configure", "enrol", "confirm"))
+    assert configured["create"] == configure(desired).command
+    assert configured["stdin"] == configure(desired).stdin
+    assert configured["delete"] == unconfigure(desired)
+    assert (enrolled["create"], enrolled["delete"]) == (enrol(desired).command, drain(desired))
+    assert confirmed["create"] == confirm(desired).command
+    # Without a text of its own, `update` is `create`.
+    assert all("update" not in inputs for inputs in (configured, enrolled, confirmed))
+
+
+def test_a_vms_own_labels_reach_its_files() -> None:
+    plain, labelled = (desired_host("billing-1", arguments(labels=l), ROOT, "10.77.0.200") for l in ({}, {"x": "y"}))
+    assert '"x":"y"' in labelled.files.cluster_env.replace(" ", "")
+    assert '"x":"y"' not in plain.files.cluster_env.replace(" ", "")
+
+
+def test_connections_are_verified_and_give_up_soon(done: Run) -> None:
+    for step in ("configure", "enrol", "confirm"):
+        (connection,) = [s for s in secrets(done[f"billing-1-{step}"].inputs) if isinstance(s, dict)]
+        assert connection["host"] == "10.77.0.21"
+        assert connection["hostKey"] == "ssh-ed25519 AAAA"
+        assert (connection["dialErrorLimit"] + 1) * connection["perDialTimeout"] < 20
+
+
+def test_nothing_logs_and_no_output_goes_into_an_environment(done: Run) -> None:
+    for step in ("configure", "token", "entry", "enrol", "confirm"):
+        inputs = done[f"billing-1-{step}"].inputs
+        assert (inputs["logging"], inputs["addPreviousOutputInEnv"]) == ("none", False)
+
+
+def test_the_token_is_bound_to_the_vms_secret_and_stays_secret(done: Run) -> None:
+    token = done["billing-1-token"]
+    assert "--bound-object-name=istio-vm-billing-1 --bound-object-uid=uid-of-billing-1-secret" in token.inputs["create"]
+    assert "--audience=istio-ca" in token.inputs["create"]
+    assert token.secret_outputs == {"stdout", "stderr"}
+    stdin = done["billing-1-enrol"].inputs["stdin"]
+    assert secrets({"stdin": stdin}) == ["output of billing-1-token"]
+
+
+def test_no_secret_stands_in_an_input_that_is_not_one(done: Run) -> None:
+    for step in STEPS:
+        seen = public_text(done[f"billing-1-{step}"].inputs)
+        assert "not to be seen" not in seen
+        assert "output of billing-1-token" not in seen
+
+
+def test_the_bound_secret_holds_nothing(done: Run) -> None:
+    assert not {"data", "stringData"} & set(done["billing-1-secret"].inputs)
+
+
+def test_the_entry_is_deleted_when_its_registration_changes_and_with_the_vm() -> None:
+    commands = entry_commands(arguments())
+    assert commands["create"] == ":"
+    assert commands["update"] == commands["delete"]
+    assert (
+        "delete workloadentries.networking.istio.io billing-10.77.0.21-net1 --namespace=vm-apps" in commands["delete"]
+    )
+    assert entry_commands(arguments(labels={"version": "v2"}))["stdin"] != commands["stdin"]
+
+
+def test_a_new_address_replaces_so_that_the_old_host_is_cleaned(done: Run) -> None:
+    for step in ("configure", "token", "enrol"):
+        assert done[f"billing-1-{step}"].inputs["triggers"] == ["10.77.0.21"]
+    assert done["billing-1-entry"].inputs["triggers"] == ["billing-10.77.0.21-net1"]
+
+
+def test_before_the_mesh_is_there_a_preview_shows_the_steps_as_unknown() -> None:
+    unknown = pulumi.output.UNKNOWN
+
+    def program() -> dict[str, Any]:
+        later = pulumi.Output.from_input("").apply(lambda _: unknown)
+        vm = VirtualMachine("billing-1", arguments(root_certificate=later))
+        return {"stdout": vm.steps["billing-1-confirm"]}
+
+    done = run(program, preview=True)
+    assert {f"billing-1-{step}" for step in STEPS} <= done.names
+    assert done["billing-1-configure"].inputs["stdin"] == "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+
+
+def test_a_failed_step_leaves_what_comes_after_it_without_result() -> None:
+    values = vm_run(failing=("billing-1-token",)).values
+    assert values["billing-1-configure"] == "output of billing-1-configure"
+    assert values["billing-1-entry"] == "output of billing-1-entry"
+    assert {values[f"billing-1-{step}"] for step in ("token", "enrol", "confirm")} == {UNKNOWN}
