@@ -146,5 +146,5 @@ def test_mesh_config_of_a_revision() -> None:
 
 
 def test_a_tracer_is_refused_rather_than_guessed() -> None:
-    with pytest.raises(ValueError, match="tracer is not supported; set meshConfig.defaultConfig.tracing"):
+    with pytest.raises(ValueError, match=r"tracer is not supported; set meshConfig\.defaultConfig\.tracing"):
         mesh_config({"global": {"proxy": {"tracer": "zipkin"}}})

@@ -91,7 +91,9 @@ def test_the_host_gets_what_the_plan_says(done: Run) -> None:
 
 
 def test_a_vms_own_labels_reach_its_files() -> None:
-    plain, labelled = (desired_host("billing-1", arguments(labels=l), ROOT, "10.77.0.200") for l in ({}, {"x": "y"}))
+    plain, labelled = (
+        desired_host("billing-1", arguments(labels=labels), ROOT, "10.77.0.200") for labels in ({}, {"x": "y"})
+    )
     assert '"x":"y"' in labelled.files.cluster_env.replace(" ", "")
     assert '"x":"y"' not in plain.files.cluster_env.replace(" ", "")
 
