@@ -259,16 +259,14 @@ def _chart_reference(inputs: Values) -> list[str]:
     chart, repository = inputs.get("chart"), inputs.get("repositoryOpts") or {}
     if not chart:
         raise CheckError([("chart", "is required")])
-    if not repository.get("repo") and chart.startswith(("/", "./", "../", "~")) and not Path(chart).exists():
+    path_like = chart.startswith((".", "/", "~")) or (chart.count("/") > 1 and "://" not in chart)
+    if path_like and not repository.get("repo") and not Path(chart).exists():
         hint = "correct the path, or name a repository to take it from"
         raise CheckError([("chart", f"there is no chart at {Path(chart).absolute()}; {hint}")])
-    options = {"repo": "--repo", "username": "--username", "password": "--password"}
-    unsupported = sorted(set(repository) - set(options))
+    unsupported = sorted(set(repository) - {"repo"})  # a password would show among the processes' arguments
     if unsupported:
         raise CheckError([(f"repositoryOpts.{key}", "is not supported by the embedded engine") for key in unsupported])
-    arguments = [chart]
-    for key, flag in options.items():
-        arguments += [flag, repository[key]] if repository.get(key) else []
+    arguments = [chart, *(["--repo", repository["repo"]] if repository.get("repo") else [])]
     local = Path(chart).exists() and not repository.get("repo")
     return arguments + (["--version", inputs["version"]] if inputs.get("version") and not local else [])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import shutil
 import tempfile
 import threading
@@ -25,10 +26,11 @@ from lab.engine.providers.base import ProviderError
 Object = dict[str, Any]
 _DISCOVERY: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _APPLY: Final = "application/apply-patch+yaml"
+_CONNECTIONS: Final = 64
 _TIMEOUT: Final = urllib3.Timeout(connect=10, read=60)
 
 
-class ApiError(Exception):
+class ApiError(ProviderError):
     """The API server said no."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
@@ -78,6 +80,8 @@ class KubeClient:
         self.context = context
         self.kubeconfig = _kubeconfig_file(kubeconfig)
         configuration = client.Configuration()
+        configuration.connection_pool_maxsize = _CONNECTIONS
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a retry is no news
         try:
             config.load_kube_config(self.kubeconfig, context, configuration)
             contexts, active = config.list_kube_config_contexts(self.kubeconfig)

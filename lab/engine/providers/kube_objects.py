@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, Final
 
-from lab.engine.providers.property_diff import Path
+from lab.engine.diffs import Path
 from lab.engine.values import UNKNOWN, Secret
 
 AUTONAMED: Final = "pulumi.com/autonamed"
