@@ -1,0 +1,170 @@
+"""Which engine runs the stack: the Pulumi CLI where it is installed, else the embedded one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from lab import paths
+from lab.errors import LabError
+
+RUN_SECONDS = 1800
+"""Deadline of a run. Its steps have their own; this one is for an engine that waits for itself, as the CLI does
+after a failed delete-before-replace under --continue-on-error (pulumi/pulumi#16373)."""
+
+
+class Engine(Protocol):
+    """Runs one verb on the stack."""
+
+    def argv(self, verb: str, *flags: str) -> list[str]:
+        """Return the command line of `up`, `preview`, `destroy` or `outputs`."""
+
+    def run(self, verb: str, *flags: str, seconds: float = RUN_SECONDS) -> int:
+        """Run a verb with this process's output; return the exit code, not 0 after the deadline either."""
+
+    def read_outputs(self) -> str:
+        """Return the stack's outputs as JSON text; an empty object where it has none yet."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The engine in `lab/engine`."""
+
+    stack: str
+    environment: Mapping[str, str]
+
+    def argv(self, verb: str, *flags: str) -> list[str]:
+        """See `Engine`."""
+        return [sys.executable, "-m", "lab.engine", verb, "--stack", self.stack, *flags]
+
+    def run(self, verb: str, *flags: str, seconds: float = RUN_SECONDS) -> int:
+        """See `Engine`."""
+        return _run(self.argv(verb, *flags), self.environment, seconds)
+
+    def read_outputs(self) -> str:
+        """See `Engine`."""
+        return _read(self.argv("outputs"), self.environment)
+
+
+@dataclass(frozen=True)
+class PulumiCli:
+    """The user's own Pulumi CLI, on a file backend in the lab's folder.
+
+    `pulumi stack init` writes the backend's salt into the stack file beside the Pulumi.yaml it finds. So it finds copies, and the
+    committed file stays as it is.
+    """
+
+    stack: str
+    environment: Mapping[str, str]
+
+    UNATTENDED: ClassVar = ("--yes", "--skip-preview", "--non-interactive", "--continue-on-error")
+    FLAGS: ClassVar = {"up": UNATTENDED, "destroy": UNATTENDED, "preview": ("--non-interactive",)}
+
+    def argv(self, verb: str, *flags: str) -> list[str]:
+        """See `Engine`."""
+        if verb == "outputs":
+            return ["pulumi", "stack", "output", "--json", "--stack", self.stack, *flags]
+        return ["pulumi", verb, "--stack", self.stack, "--config-file", str(self.stack_file), *self.FLAGS[verb], *flags]
+
+    def run(self, verb: str, *flags: str, seconds: float = RUN_SECONDS) -> int:
+        """See `Engine`."""
+        self.prepare()
+        return _run(self.argv(verb, *flags), self.variables(), seconds)
+
+    def read_outputs(self) -> str:
+        """See `Engine`."""
+        return _read(self.argv("outputs"), self.variables())
+
+    @property
+    def stack_file(self) -> Path:
+        """The copy of the stack's configuration that runs read."""
+        return paths.PULUMI / f"Pulumi.{self.stack}.yaml"
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment of every `pulumi` command."""
+        return {
+            **self.environment,
+            "PULUMI_BACKEND_URL": f"file://{paths.PULUMI}",
+            "PULUMI_CONFIG_PASSPHRASE_FILE": str(paths.PULUMI / "passphrase"),
+            "PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER": "true",
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+        }
+
+    def prepare(self, stack_file: Path | None = None) -> None:
+        """Make the backend, its passphrase and the stack where they are missing, and copy the stack file.
+
+        Args:
+            stack_file: Stands in for the committed one.
+
+        Raises:
+            LabError: The CLI refuses.
+        """
+        paths.PULUMI.mkdir(mode=0o700, parents=True, exist_ok=True)
+        passphrase = paths.PULUMI / "passphrase"
+        if not passphrase.exists():
+            passphrase.touch(mode=0o600)
+            passphrase.write_text(secrets.token_hex(32))
+        shutil.copy(paths.CHECKOUT / "Pulumi.yaml", paths.PULUMI)
+        shutil.copy(stack_file or paths.CHECKOUT / self.stack_file.name, self.stack_file)
+        create = ["pulumi", "-C", str(paths.PULUMI), "stack", "select", self.stack, "--create", "--non-interactive"]
+        self._pulumi(create)
+        if any(_is_stale(lock) for lock in paths.PULUMI.glob(".pulumi/locks/**/*.json")):
+            self._pulumi(["pulumi", "cancel", "--stack", self.stack, "--yes", "--non-interactive"])
+
+    def _pulumi(self, argv: list[str]) -> None:
+        done = subprocess.run(argv, cwd=paths.CHECKOUT, env=self.variables(), capture_output=True, text=True)
+        if done.returncode:
+            raise LabError(f"{' '.join(argv)}: {done.stderr.strip()}; ENGINE=embedded does without the CLI")
+
+
+def choose(stack: str, environment: Mapping[str, str], *, wanted: str, has_cli: bool) -> Engine:
+    """Return the engine to use.
+
+    Args:
+        stack: The stack's name.
+        environment: Of the engine's process.
+        wanted: `embedded`, `pulumi`, or empty for the CLI where it is there.
+        has_cli: Whether `pulumi` is on PATH.
+
+    Raises:
+        LabError: `wanted` is something else, or the CLI is wanted and missing.
+    """
+    if wanted not in ("", "embedded", "pulumi"):
+        raise LabError(f"ENGINE: unknown engine (got {wanted!r}); embedded or pulumi would be right")
+    if wanted == "pulumi" and not has_cli:
+        raise LabError("ENGINE=pulumi: there is no pulumi on PATH; install the Pulumi CLI, or leave ENGINE out")
+    if wanted == "pulumi" or (has_cli and not wanted):
+        return PulumiCli(stack, environment)
+    return Embedded(stack, environment)
+
+
+def _is_stale(lock: Path) -> bool:
+    """Whether the run that wrote a lock of the file backend was killed: its process is gone."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return not Path(f"/proc/{int(json.loads(lock.read_text())['pid'])}").exists()
+    return False
+
+
+def _run(argv: list[str], environment: Mapping[str, str], seconds: float) -> int:
+    process = subprocess.Popen(argv, cwd=paths.CHECKOUT, env=dict(environment))
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        print(f"{' '.join(argv)}: ended after {seconds:.0f} s; the next run continues from there", file=sys.stderr)
+        process.terminate()
+        return process.wait() or 1
+    except KeyboardInterrupt:  # the terminal has sent it to the engine, too
+        return process.wait() or 130
+
+
+def _read(argv: list[str], environment: Mapping[str, str]) -> str:
+    done = subprocess.run(argv, cwd=paths.CHECKOUT, env=dict(environment), capture_output=True, text=True)
+    return done.stdout if done.returncode == 0 else "{}"

@@ -1,0 +1,142 @@
+"""The commands behind the Makefile: the lab at the bottom, the stack on it, and the VMs' registration at the end.
+
+Everything here starts other programs; what they do is described where they are.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from lab import cli, paths
+from lab.engines import Engine, choose
+from lab.errors import LabError
+from lab.progress import Progress
+from lab.runtime import Lab, LabSpec
+from lab.toolchain import BuildError, ensure
+
+STACK = "dev"
+STACK_FILE = paths.CHECKOUT / f"Pulumi.{STACK}.yaml"
+DESTROY_SECONDS = 300
+"""How long `down` waits for the stack to go in order; afterwards the lab goes anyway."""
+
+
+def environment(base: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of programs that work on the lab: this Python and the lab's tools come first on PATH."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)])
+    return {**base, **cli.environment(ensure(Progress()), path)}
+
+
+def up() -> int:
+    """Start the lab where it is not running, bring the stack up, and show how far every VM has come."""
+    begin = time.monotonic()
+    Lab(LabSpec()).start(Progress())
+    engine = _engine()
+    code = engine.run("up")
+    print(flush=True)
+    registered = _table(engine)
+    print(f"\nmake up took {time.monotonic() - begin:.0f} s.", file=sys.stderr)
+    return code or registered
+
+
+def preview(*flags: str) -> int:
+    """Show what `up` would change."""
+    Lab(LabSpec()).start(Progress())
+    return _engine().run("preview", *flags)
+
+
+def status() -> int:
+    """Show the lab's components and, read live, every VM's registration."""
+    code = cli.main(["status"])
+    if code:
+        return code
+    print(flush=True)
+    return _table(_engine())
+
+
+def outputs() -> int:
+    """Print the stack's outputs as JSON and nothing else."""
+    return _engine().run("outputs")
+
+
+def down() -> int:
+    """Destroy the stack, then remove everything of the lab but the tool cache."""
+    lab = Lab()
+    code = 0
+    if lab.running:
+        code = _engine().run("destroy", seconds=DESTROY_SECONDS)
+        if code:
+            print("The stack was not destroyed in order (see above); it goes with the lab.", file=sys.stderr)
+    lab.stop(Progress())
+    return code
+
+
+def shell(vm: str) -> int:
+    """Open a shell on a VM."""
+    return cli.main(["shell", vm])
+
+
+def kubectl(*args: str) -> int:
+    """Run kubectl on the lab's cluster."""
+    return cli.main(["kubectl", *args])
+
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "up": up,
+    "preview": preview,
+    "status": status,
+    "outputs": outputs,
+    "down": down,
+    "shell": shell,
+    "kubectl": kubectl,
+}
+
+
+def _engine() -> Engine:
+    env = environment(os.environ)
+    has_cli = shutil.which("pulumi", path=env["PATH"]) is not None
+    return choose(STACK, env, wanted=os.environ.get("ENGINE", ""), has_cli=has_cli)
+
+
+def _table(engine: Engine) -> int:
+    """Print the VMs' registration as it is now; 0 only if every VM has come as far as it can."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as last:
+        last.write(engine.read_outputs())
+        last.flush()
+        argv = [
+            sys.executable,
+            "-m",
+            "registration",
+            "--stack-file",
+            str(STACK_FILE),
+            "--table",
+            "--outputs",
+            last.name,
+        ]
+        return subprocess.run(argv, cwd=paths.CHECKOUT, env=environment(os.environ)).returncode
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command.
+
+    Args:
+        argv: The command's name and its arguments.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        return COMMANDS[argv[0]](*argv[1:])
+    except (LabError, BuildError) as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
