@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -337,6 +339,27 @@ class TestRemote:
         assert PROVIDER.create(REMOTE, {"connection": connection, "create": "echo ok"}, context())[1]["stdout"] == "ok"
         with pytest.raises(CheckError, match=r"connection\.privateKey: is not a key that ssh can read"):
             server.connection(privateKey=key)
+
+    def test_key_of_an_agent(self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        key = tmp_path / "key"
+        key.touch(mode=0o600)
+        key.write_bytes(server.user_key.export_private_key())
+        sock = str(tmp_path / "agent")
+        inputs = {"connection": server.connection(privateKey=None, agentSocketPath=sock), "create": "echo ok"}
+        with pytest.raises(ProviderError, match=f"the ssh agent at {sock} gives no keys"):
+            PROVIDER.create(REMOTE, inputs, context())
+        with subprocess.Popen(["ssh-agent", "-D", "-a", sock], stdout=subprocess.DEVNULL) as agent:
+            try:
+                while not Path(sock).exists():
+                    time.sleep(0.01)
+                environment = {**os.environ, "SSH_AUTH_SOCK": sock}
+                subprocess.run(["ssh-add", "-q", str(key)], env=environment, check=True, capture_output=True)
+                assert PROVIDER.create(REMOTE, inputs, context())[1]["stdout"] == "ok"
+                monkeypatch.setenv("SSH_AUTH_SOCK", sock)
+                ambient = {**inputs, "connection": server.connection(privateKey=None)}
+                assert PROVIDER.create(REMOTE, ambient, context())[1]["stdout"] == "ok"
+            finally:
+                agent.terminate()
 
     def test_through_a_bastion(self, server: Server) -> None:
         before = server.connections

@@ -10,7 +10,7 @@ import concurrent.futures
 import functools
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Final
 
@@ -87,8 +87,10 @@ async def _session(connection: Mapping[str, Any], job: Job, output: Output) -> t
     async with AsyncExitStack() as stack:
         tunnel = None
         if connection.get("proxy"):
-            tunnel = await stack.enter_async_context(await _dial(connection["proxy"], job, "proxy: "))
-        client = await stack.enter_async_context(await _dial(connection, job, "", tunnel))
+            keys = await _agent_keys(connection["proxy"], stack)
+            tunnel = await stack.enter_async_context(await _dial(connection["proxy"], job, keys, "proxy: "))
+        keys = await _agent_keys(connection, stack)
+        client = await stack.enter_async_context(await _dial(connection, job, keys, "", tunnel))
         try:
             process = await client.create_process(job.command, encoding=None, env=dict(job.environment))
             with suppress(OSError):  # a command need not read its input
@@ -112,8 +114,26 @@ async def _drain(reader: asyncssh.SSHReader[bytes], output: Output, stream: int)
         output.add(stream, data)
 
 
+async def _agent_keys(connection: Mapping[str, Any], stack: AsyncExitStack) -> Sequence[asyncssh.SSHKeyPair]:
+    """Return the keys of the ssh agent that is asked besides the private key, if there is any."""
+    path = connection.get("agentSocketPath") or os.environ.get("SSH_AUTH_SOCK")
+    if not path:
+        return []
+    try:
+        agent = await stack.enter_async_context(asyncssh.connect_agent(path))
+        return list(await agent.get_keys())
+    except (OSError, ValueError) as error:
+        if connection.get("privateKey") or connection.get("password"):
+            return []
+        raise ProviderError(f"the ssh agent at {path} gives no keys: {error}") from None
+
+
 async def _dial(
-    connection: Mapping[str, Any], job: Job, prefix: str, tunnel: asyncssh.SSHClientConnection | None = None
+    connection: Mapping[str, Any],
+    job: Job,
+    agent_keys: Sequence[asyncssh.SSHKeyPair],
+    prefix: str,
+    tunnel: asyncssh.SSHClientConnection | None = None,
 ) -> asyncssh.SSHClientConnection:
     """Connect, again and again up to the limit of failures; a wrong host key is final."""
     host, port, limit = connection["host"], int(connection["port"]), int(connection["dialErrorLimit"])
@@ -121,9 +141,8 @@ async def _dial(
     pinned = _PinnedKey(expected)
     options: dict[str, Any] = {
         "username": connection["user"],
-        "client_keys": [_private_key(connection)] if connection.get("privateKey") else None,
+        "client_keys": [*([_private_key(connection)] if connection.get("privateKey") else []), *agent_keys] or None,
         "password": connection.get("password"),
-        "agent_path": connection.get("agentSocketPath") or os.environ.get("SSH_AUTH_SOCK"),
         "known_hosts": ([expected], [], []) if expected else None,
         "server_host_key_algs": [expected.get_algorithm()] if expected else (),
         "connect_timeout": connection["perDialTimeout"] or None,
