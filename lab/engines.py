@@ -58,8 +58,8 @@ class Embedded:
 class PulumiCli:
     """The user's own Pulumi CLI, on a file backend in the lab's folder.
 
-    `pulumi stack init` writes the backend's salt into the stack file beside the Pulumi.yaml it finds. So it finds copies, and the
-    committed file stays as it is.
+    `pulumi stack select --create` writes the backend's salt into the stack file beside the Pulumi.yaml it finds. So it
+    finds copies, and the committed file stays as it is.
     """
 
     stack: str
