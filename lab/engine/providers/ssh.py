@@ -10,6 +10,7 @@ import concurrent.futures
 import functools
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Final
@@ -64,16 +65,13 @@ def run_remote(connection: Mapping[str, Any], job: Job) -> tuple[str, str]:
     """
     output = Output(job)
     future = asyncio.run_coroutine_threadsafe(_session(connection, job, output), _loop())
-    waited = 0.0
-    while True:
-        try:
-            return future.result(0.2)
-        except concurrent.futures.TimeoutError:
-            waited += 0.2
-        late = job.timeout is not None and waited > job.timeout
+    deadline = None if job.timeout is None else time.monotonic() + job.timeout
+    while not concurrent.futures.wait([future], 0.2).done:
+        late = deadline is not None and time.monotonic() > deadline
         if late or job.cancelled.is_set():
             future.cancel()
             raise output.error(f"timed out after {job.timeout:g} s" if late else "interrupted")
+    return future.result()
 
 
 @functools.cache
