@@ -97,7 +97,8 @@ def _create(
     def create() -> Record:
         if provider is None:
             return finished(record, "", record.inputs)
-        context = run.context(record, "create", adopt=urn in run.adopt)
+        # While its predecessor stands, an object that is found may be that one, and would be deleted in the end.
+        context = run.context(record, "create", adopt=urn in run.adopt and not changes)
         identity, outputs = provider.create(record.type, strip_secrets(record.inputs), context)
         return finished(record, identity, outputs)
 

@@ -7,7 +7,8 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from lab.engine import render, urns
@@ -18,6 +19,10 @@ QUIET_SECONDS = 15.0
 """How often, without a terminal, a step may tell of its progress."""
 SHORTEST_SECRET = 16
 """Of texts inside an object that is secret as a whole, shorter ones show in messages. Keys and tokens are longer."""
+NOTICEABLE = 0.3
+"""Seconds after which a step is worth a line on a terminal."""
+SHOWN = 12
+"""How many such lines there are at most."""
 
 
 class Display:
@@ -36,6 +41,7 @@ class Display:
         self._running: dict[tuple[str, str], float] = {}
         self._status: dict[str, str] = {}
         self._told: dict[str, float] = {}
+        self._console: Any = None
         self._secrets: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
         self.steps: list[Step] = []
@@ -116,6 +122,29 @@ class Display:
             if self.live and not urn and severity != "error":
                 self._print(self.hide(text))
 
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """On a terminal, keep the steps under way in view below what is printed."""
+        if not (self.live and self._out.isatty()):
+            yield
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = Console(file=self._out)
+        with Live(get_renderable=self._under_way, console=self._console, refresh_per_second=4, transient=True):
+            yield
+
+    def _under_way(self) -> Any:
+        from rich.text import Text
+
+        with self._lock:
+            now = time.monotonic()
+            slow = [(urn, now - since) for (urn, _), since in self._running.items() if now - since > NOTICEABLE]
+            lines = [f" …  {urns.label(urn)}  {took:.0f}s  {self._status.get(urn, '')}" for urn, took in slow[:SHOWN]]
+        lines += [f" …  and {len(slow) - SHOWN} more"] if len(slow) > SHOWN else []
+        return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
+
     def finish(self, *, preview: bool) -> bool:
         """Print what is left to say; true if all went well."""
         good = not self.failed and not self.skipped
@@ -135,4 +164,7 @@ class Display:
         return good
 
     def _print(self, text: str) -> None:
-        print(text, file=self._out, flush=True)
+        if self._console is not None:
+            self._console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=self._out, flush=True)

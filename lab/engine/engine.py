@@ -93,7 +93,7 @@ class Engine:
         for urn in sorted(state.creating):
             display.message("warning", urn, "it was being created when the last run ended, so it may exist")
         display.old_outputs = stack_outputs(state)
-        with _interrupts(run, display):
+        with display.watch(), _interrupts(run, display):
             yield run, project
         display.new_outputs = stack_outputs(state)
         state.close()

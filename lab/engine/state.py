@@ -106,11 +106,14 @@ class Vault:
         if self._cipher is None:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-            with suppress(FileExistsError):
-                descriptor = os.open(self._key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(secrets.token_bytes(32))
-            self._cipher = AESGCM(self._key_file.read_bytes())
+            if not self._key_file.exists():
+                new = self._key_file.with_name(f"key.{os.getpid()}")
+                with _private(new, "w") as file:
+                    file.write(secrets.token_hex(32))
+                with suppress(FileExistsError):  # a link appears whole or not at all, and never replaces a key
+                    self._key_file.hardlink_to(new)
+                new.unlink()
+            self._cipher = AESGCM(bytes.fromhex(self._key_file.read_text()))
         return self._cipher
 
     def seal(self, content: Any) -> dict[str, str]:

@@ -1,7 +1,11 @@
 """What people and programs read: the plan, its JSON, the progress, the summary."""
 
+import io
 import json
+import time
 
+from lab.engine.deployment import Step
+from lab.engine.display import Display
 from lab.engine.render import change_lines
 from lab.engine.values import UNKNOWN, Secret
 
@@ -51,8 +55,8 @@ def test_a_plan_shows_the_lines_that_change(stack):
         "Resources: 1 to create, 2 to update, 1 to replace, 1 to delete, 2 unchanged"
     )
     up = stack.up("2").text.splitlines()
-    assert sum(line.startswith(" ") and " updated " in line for line in up) == 2
-    assert up[-1].startswith("Resources: 1 created, 2 updated, 1 replaced, 1 deleted, 2 unchanged  (")
+    assert sum(line.startswith(" ") and " updated " in line for line in up) == 1
+    assert up[-1].startswith("Resources: 1 created, 1 updated, 1 replaced, 1 deleted, 3 unchanged  (")
 
 
 def test_the_json_of_a_preview(stack):
@@ -100,3 +104,35 @@ def test_lines_of_one_change():
     assert len(long) < 70
     assert len(change_lines("a", "\n".join("abc" * 50), "\n", more=True)) > 150
     assert change_lines("a", "x" * 999, "y", more=False)[0].count("x") == 159
+
+
+def test_a_terminal_shows_what_is_under_way():
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    display = Display(out)
+    display.live = True
+    display.learn_texts(["top-secret"])
+    step = Step("create", "urn:pulumi:dev::demo::a:b:Slow::one")
+    with display.watch():
+        display.begin(step)
+        display.report(step.urn, "2 of 3 [pods] for top-secret")
+        time.sleep(0.7)
+        display.end(step)
+    assert " …  a:b:Slow one  1s  2 of 3 [pods] for [secret]" in out.getvalue()
+    assert " +  created      a:b:Slow one  0.7s" in out.getvalue()
+
+
+def test_without_a_terminal_long_steps_report_now_and_then(monkeypatch):
+    out = io.StringIO()
+    display = Display(out)
+    display.live = True
+    clock = time.monotonic()
+    step = Step("create", "urn:pulumi:dev::demo::a:b:Slow::one")
+    display.begin(step)
+    for seconds in range(40):
+        monkeypatch.setattr(time, "monotonic", lambda now=clock + seconds + 0.5: now)
+        display.report(step.urn, f"at {seconds}")
+    assert out.getvalue().splitlines() == [" …  a:b:Slow one: at 15", " …  a:b:Slow one: at 31"]

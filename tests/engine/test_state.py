@@ -16,7 +16,7 @@ PROGRAM = """
     for i in range(4):
         last = Thing(f"chain-{i}", value=last.out if last else phase, sleep=0.01, sleepAfter=0.01)
     for i in range(4):
-        Thing(f"wide-{i}", immutable=phase, sleepAfter=0.02)
+        Thing(f"wide-{i}", immutable=phase, fixed=True, sleepAfter=0.02)
     pulumi.export("last", last.out)
 """
 
