@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Kubectl
-from stack import PROJECT
+from stack import PROJECT, Kubectl
 
 from lab.engine.providers.base import CheckError, Context, ProviderError
 from lab.engine.providers.command import REMOTE, CommandProvider
