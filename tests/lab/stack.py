@@ -1,0 +1,159 @@
+"""The stack as its user runs it: commands of the engine in a process of their own, with a stack file to edit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[2]
+COMMITTED = PROJECT / "Pulumi.dev.yaml"
+PREFIX = "istio-vm-mesh:"
+
+Config = dict[str, Any]
+
+
+@dataclass
+class Stack:
+    """The dev stack under test, with a stack file of its own beside the committed one."""
+
+    file: Path
+    environment: Mapping[str, str]
+    config: Config = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.config = committed_config()
+
+    def argv(self, verb: str, *flags: str) -> list[str]:
+        file = [] if verb == "outputs" else ["--config-file", str(self.file)]
+        return [sys.executable, "-m", "lab.engine", verb, "--stack", "dev", *file, *flags]
+
+    def start(self, verb: str, *flags: str) -> subprocess.Popen[str]:
+        """Start a run and return at once."""
+        self.write()
+        return subprocess.Popen(
+            self.argv(verb, *flags),
+            cwd=PROJECT,
+            env=dict(self.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, verb: str, *flags: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run to the end; standard output and error are kept apart."""
+        self.write()
+        return subprocess.run(
+            self.argv(verb, *flags),
+            cwd=PROJECT,
+            env=dict(self.environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    def write(self) -> None:
+        self.file.write_text(yaml.safe_dump({"config": {PREFIX + key: value for key, value in self.config.items()}}))
+
+    def up(self, timeout: float = 300) -> str:
+        """Bring the stack up and return what was printed; a failure fails the test with the whole output."""
+        done = self.run("up", timeout=timeout)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def preview(self) -> dict[str, Any]:
+        """The preview as JSON, in the shape of the CLI's."""
+        done = self.run("preview", "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        plan: dict[str, Any] = json.loads(done.stdout)
+        return plan
+
+    def outputs(self) -> dict[str, Any]:
+        done = self.run("outputs")
+        assert done.returncode == 0, done.stdout + done.stderr
+        outputs: dict[str, Any] = json.loads(done.stdout)
+        return outputs
+
+    def states(self) -> dict[str, str]:
+        """Every VM's state in the outputs."""
+        return {name: vm["state"] for name, vm in self.outputs()["registration"]["vms"].items()}
+
+    def live(self) -> dict[str, str]:
+        """Every VM's state as `make status` reads it now."""
+        self.write()
+        done = subprocess.run(
+            [sys.executable, "-m", "registration", "--stack-file", str(self.file), "--json"],
+            cwd=PROJECT,
+            env=dict(self.environment),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout, done.stderr
+        return {name: vm["state"] for name, vm in json.loads(done.stdout)["vms"].items()}
+
+    @property
+    def billing(self) -> Config:
+        """The workload that the dev stack declares."""
+        workload: Config = self.config["workloads"]["billing"]
+        return workload
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """kubectl on the lab's cluster; a failure fails the test."""
+
+    environment: Mapping[str, str]
+    argv: tuple[str, ...] = ("kubectl", "--kubeconfig", str(PROJECT / ".lab/kubeconfig"))
+
+    def __call__(self, *args: str, stdin: str | None = None) -> str:
+        done = subprocess.run(
+            [*self.argv, *args], input=stdin, env=self.environment, capture_output=True, text=True, timeout=150
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+def committed_config() -> Config:
+    """The committed stack file's configuration, without the project's prefix."""
+    raw = yaml.safe_load(COMMITTED.read_text())["config"]
+    return {key.removeprefix(PREFIX): deepcopy(value) for key, value in raw.items()}
+
+
+def changes(plan: Mapping[str, Any]) -> dict[str, str]:
+    """What a preview would do, by resource name: everything that is not `same`."""
+    return {step["urn"].rsplit("::", 1)[1]: step["op"] for step in plan["steps"] if step["op"] != "same"}
+
+
+def eventually(check: Callable[[], Any], *, seconds: float, what: str, every: float = 0.5) -> float:
+    """Poll until `check` holds; return the seconds it took, or fail the test."""
+    begin = time.monotonic()
+    while True:
+        found = check()
+        if found:
+            return time.monotonic() - begin
+        assert time.monotonic() - begin < seconds, f"{what}: not within {seconds} s (last seen: {found!r})"
+        time.sleep(every)
+
+
+def ssh_argv(address: str, command: Sequence[str], user: str = "root") -> list[str]:
+    """An ssh command line to a lab VM, with its host key checked."""
+    options = [
+        f"UserKnownHostsFile={PROJECT / '.lab/ssh/known_hosts'}",
+        "StrictHostKeyChecking=yes",
+        "BatchMode=yes",
+        "ConnectTimeout=5",
+    ]
+    flags = [part for option in options for part in ("-o", option)]
+    return ["ssh", "-q", *flags, "-i", str(PROJECT / ".lab/ssh/id_ed25519"), f"{user}@{address}", "--", *command]

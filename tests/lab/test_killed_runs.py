@@ -1,0 +1,58 @@
+"""A run that is killed at any moment loses nothing: the next one goes on, and nothing is made twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+
+import pytest
+from stack import Kubectl, Stack, changes
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+
+SEED = 20261121
+KILLS = 10
+
+
+def objects(kubectl: Kubectl) -> list[str]:
+    """Every object that the stack could have made twice, without generated names."""
+    kinds = (
+        "namespaces,services,serviceaccounts,deployments,workloadgroups,gateways.networking.istio.io,virtualservices"
+    )
+    kinds += ",secrets,validatingwebhookconfigurations,mutatingwebhookconfigurations"
+    items = json.loads(kubectl("get", kinds, "-A", "-o", "json"))["items"]
+    names = (f"{item['kind']} {item['metadata'].get('namespace', '')}/{item['metadata']['name']}" for item in items)
+    return sorted(name for name in names if "/sh.helm.release" not in name)
+
+
+def kill_everything_of(run: subprocess.Popen[str]) -> None:
+    """As a lost terminal or the OOM killer would: the run and its children at once, without a chance to clean up."""
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert run.stdout
+    run.stdout.close()
+
+
+def test_ten_killed_runs_then_one_more_end_in_the_same_state(stack: Stack, kubectl: Kubectl) -> None:
+    expected, outputs = objects(kubectl), stack.outputs()
+    destroyed = stack.run("destroy")
+    assert destroyed.returncode == 0, destroyed.stdout + destroyed.stderr
+    moments = random.Random(SEED)
+    finished = 0
+    for _ in range(KILLS):
+        run = stack.start("up")
+        try:
+            run.communicate(timeout=moments.uniform(1.0, 9.0))
+            finished += 1
+        except subprocess.TimeoutExpired:
+            kill_everything_of(run)
+    assert finished < KILLS // 2, "most runs must have been killed before their end"
+    stack.up()
+    assert changes(stack.preview()) == {}
+    assert objects(kubectl) == expected
+    after = stack.outputs()
+    assert stack.states() == {"billing-1": "healthy", "billing-2": "healthy"}
+    assert after["workloads"] == outputs["workloads"]

@@ -1,0 +1,109 @@
+"""A meshed pod and the VMs talk by name under STRICT mutual TLS, and plain text is refused on both sides."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from stack import Kubectl, eventually, ssh_argv
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
+
+
+MANIFESTS = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: traffic, labels: {istio-injection: enabled}}
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: strict, namespace: istio-system}
+spec: {mtls: {mode: STRICT}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: hello, namespace: traffic}
+spec:
+  selector: {matchLabels: {app: hello}}
+  template:
+    metadata: {labels: {app: hello, version: pod}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: hello
+        image: lab.local/hello:1
+        imagePullPolicy: IfNotPresent
+        env: [{name: VERSION, value: pod}]
+        ports: [{containerPort: 8080}]
+      # The proxy's image has a shell and curl; as an application it is redirected like any other.
+      - {name: client, image: "lab.local/istio/proxyv2:dev", imagePullPolicy: IfNotPresent, command: [sleep, infinity]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: hello, namespace: traffic}
+spec: {selector: {app: hello}, ports: [{name: http, port: 80, targetPort: 8080}]}
+"""
+
+
+@pytest.fixture(scope="module")
+def meshed_pod(joined: object, kubectl: Kubectl) -> Iterator[str]:
+    """The address of a pod in the mesh that runs hello, with the whole mesh STRICT."""
+    kubectl("apply", "-f", "-", stdin=MANIFESTS)
+    kubectl("-n", "traffic", "rollout", "status", "deploy/hello", "--timeout=90s")
+    pods = json.loads(kubectl("-n", "traffic", "get", "pods", "-l", "app=hello", "-o", "json"))["items"]
+    yield pods[0]["status"]["podIP"]
+    kubectl("delete", "-f", "-", "--wait=true", stdin=MANIFESTS)
+
+
+def curl(prefix: list[str], url: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*prefix, "curl", "-sS", "--max-time", "5", url], capture_output=True, text=True, timeout=30)
+
+
+def test_pod_reaches_the_vms_service_by_name(meshed_pod: str, kubectl: Kubectl) -> None:
+    argv = ["-n", "traffic", "exec", "deploy/hello", "-c", "client", "--"]
+
+    def answers() -> set[str]:
+        done = [curl([*kubectl.argv, *argv], "http://billing.vm-apps/") for _ in range(8)]
+        return {answer.stdout.strip() for answer in done}
+
+    both = {f"Hello version: v1, instance: billing-{n}" for n in (1, 2)}
+    eventually(lambda: both <= answers(), seconds=30, what="both VMs answer a meshed pod")
+
+
+@pytest.mark.parametrize("vm", ["10.77.0.21", "10.77.0.22"])
+def test_vm_reaches_a_pods_service_by_name(meshed_pod: str, vm: str) -> None:
+    prefix = ssh_argv(vm, [])
+
+    def answer() -> bool:
+        return curl(prefix, "http://hello.traffic/").stdout.startswith("Hello version: pod, instance: hello-")
+
+    eventually(answer, seconds=30, what=f"{vm} reaches the pod by its service's name")
+
+
+@pytest.mark.parametrize("vm", ["10.77.0.21", "10.77.0.22"])
+def test_plain_text_to_a_vm_is_refused(meshed_pod: str, vm: str) -> None:
+    done = curl(["nsenter", "--net=/run/netns/ivm-node1"], f"http://{vm}:8080/")
+    assert done.returncode in (52, 56), done  # an empty reply or a reset: the sidecar wants TLS
+    assert "Hello" not in done.stdout
+
+
+def test_plain_text_to_a_pod_is_refused(meshed_pod: str) -> None:
+    done = curl(["nsenter", "--net=/run/netns/ivm-node1"], f"http://{meshed_pod}:8080/")
+    assert done.returncode in (52, 56), done
+    assert "Hello" not in done.stdout
+
+
+def test_without_strict_plain_text_would_be_answered(meshed_pod: str, kubectl: Kubectl) -> None:
+    """The counter-check: it is the policy that refuses, not the network."""
+    permissive = '{"spec": {"mtls": {"mode": "%s"}}}'
+    patch = ["-n", "istio-system", "patch", "peerauthentication", "strict", "--type=merge", "-p"]
+    kubectl(*patch, permissive % "PERMISSIVE")
+    try:
+        for address in (meshed_pod, "10.77.0.21"):
+            prefix = ["nsenter", "--net=/run/netns/ivm-node1"]
+            url = f"http://{address}:8080/"
+            eventually(lambda: curl(prefix, url).stdout.startswith("Hello"), seconds=30, what=url)  # noqa: B023
+    finally:
+        kubectl(*patch, permissive % "STRICT")
