@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lab import paths
@@ -51,10 +51,15 @@ def create(name: str) -> tuple[Path, ...]:
     return tuple(groups)
 
 
-def processes(name: str = "") -> set[int]:
-    """Return the ids of all processes in the lab's group `name`, or in all its groups, and in the groups below."""
+def processes(name: str = "", *, everywhere: bool = True) -> set[int]:
+    """Return the ids of all processes in the lab's group `name`, or in all its groups, and in the groups below.
+
+    Args:
+        name: The group.
+        everywhere: Whether to look in all hierarchies, for a process that has left some, or in the first one only.
+    """
     found = set()
-    for folder in _folders(name):
+    for folder in _folders(name, _roots() if everywhere else _roots()[:1]):
         with contextlib.suppress(OSError):
             found |= {int(line) for line in (folder / "cgroup.procs").read_text().split()}
     return found - {0}
@@ -69,7 +74,7 @@ def remove(name: str = "", seconds: float = 5.0) -> list[Path]:
     deadline = time.monotonic() + seconds
     while True:
         left = []
-        for folder in sorted(_folders(name), key=lambda path: len(path.parts), reverse=True):
+        for folder in sorted(_folders(name, _roots()), key=lambda path: len(path.parts), reverse=True):
             try:
                 folder.rmdir()
             except FileNotFoundError:
@@ -81,8 +86,8 @@ def remove(name: str = "", seconds: float = 5.0) -> list[Path]:
         time.sleep(0.05)
 
 
-def _folders(name: str) -> Iterator[Path]:
-    for root in _roots():
+def _folders(name: str, roots: Iterable[Path]) -> Iterator[Path]:
+    for root in roots:
         top = root / paths.CGROUP / name if name else root / paths.CGROUP
         for folder, _, _ in os.walk(top):  # passes over what vanishes meanwhile
             yield Path(folder)

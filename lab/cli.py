@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     progress = Progress()
     try:
         return _run(arguments, progress)
-    except (LabError, BuildError) as error:
+    except (LabError, BuildError, OSError) as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

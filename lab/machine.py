@@ -41,7 +41,7 @@ SETTINGS = (
     Setting("kernel.keys.root_maxkeys", 1000000, "the kubelet sets it"),
     Setting("kernel.keys.root_maxbytes", 25000000, "the kubelet sets it"),
 )
-_PROGRAMS = ("ip", "nsenter", "unshare", "systemd-nspawn", "iptables", "ssh", "mount", "umount", "sysctl")
+_PROGRAMS = ("ip", "nsenter", "unshare", "systemd-nspawn", "iptables", "ssh", "mount", "umount")
 
 
 @contextlib.contextmanager
@@ -80,23 +80,25 @@ def claim() -> None:
     processes.write_json(paths.OWNER, {"checkout": str(paths.CHECKOUT)})
 
 
-def check() -> None:
-    """Make sure that a lab can run here at all.
+def check_root() -> None:
+    """Make sure that root runs this.
 
     Raises:
-        LabError: It cannot; all reasons at once.
+        LabError: Somebody else does.
     """
-    problems = []
     if os.geteuid() != 0:
-        problems.append("the lab makes network namespaces and mounts, so it must be run by root")
-    problems += [f"the program {name} is missing" for name in _PROGRAMS if not shutil.which(name, path=search_path())]
-    if problems:
-        raise LabError("; ".join(problems))
+        raise LabError("the lab makes network namespaces and mounts, so it must be run by root")
 
 
-def search_path() -> str:
-    """Return PATH with the folders of system programs, which a plain user's may lack."""
-    return f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/bin:/bin"
+def check_programs() -> None:
+    """Make sure that the programs are there which every Debian has or the toolchain installs.
+
+    Raises:
+        LabError: Some are not; all of them at once.
+    """
+    missing = [name for name in _PROGRAMS if not shutil.which(name)]
+    if missing:
+        raise LabError(f"missing on this machine or on PATH: {', '.join(missing)}")
 
 
 def pending(values: Mapping[str, int]) -> list[Setting]:
@@ -208,13 +210,17 @@ def remove_tree(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def run(argv: list[str], timeout: float = 60) -> str:
+def run(argv: list[str], stdin: str = "", timeout: float = 60) -> str:
     """Run a short command.
 
     Raises:
         LabError: It failed; the text is the command and its own message.
     """
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=timeout)
+    command = " ".join(argv)
+    try:
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise LabError(f"{command}: not done within {timeout:.0f} s") from None
     if done.returncode:
-        raise LabError(f"{' '.join(argv)}: {done.stderr.strip() or f'exit status {done.returncode}'}")
+        raise LabError(f"{command}: {done.stderr.strip() or f'exit status {done.returncode}'}")
     return done.stdout

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lab import paths
+from lab import machine, paths
 from lab.errors import LabError
 from lab.spec import MACHINE_ADDRESS, MIRROR_ADDRESS, SWITCH_NETWORK, ClusterSpec, LabSpec, VmSpec
 
@@ -137,20 +136,20 @@ def create(wanted: Iterable[Leg]) -> None:
         _apply(batch)
     for leg in new:
         if leg.namespace and leg.forwards:
-            _run(inside(leg.namespace, "/sbin/sysctl", "-qw", "net.ipv4.ip_forward=1"))
+            machine.run(inside(leg.namespace, "/bin/sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"))
 
 
 def remove(namespace: str, port: str | None = None) -> None:
     """Remove a namespace and, at once, its cable (the kernel would take its time)."""
     if port and SWITCH in namespaces():
-        subprocess.run(["ip", "-n", SWITCH, "link", "del", port], capture_output=True, check=False, timeout=20)
+        _quietly("-n", SWITCH, "link", "del", port)
     if namespace in namespaces():
-        _run(["ip", "netns", "del", namespace])
+        machine.run(["ip", "netns", "del", namespace])
 
 
 def remove_all() -> None:
     """Remove every namespace of the lab and the machine's leg."""
-    subprocess.run(["ip", "link", "del", MACHINE_INTERFACE], capture_output=True, check=False, timeout=20)
+    _quietly("link", "del", MACHINE_INTERFACE)
     for namespace in sorted(namespaces()):
         remove(namespace)
 
@@ -197,22 +196,16 @@ def _connected(leg: Leg, existing: set[str]) -> bool:
     return done.returncode == 0 and f"{leg.address}/" in done.stdout
 
 
+def _quietly(*args: str) -> None:
+    """Run `ip` for something that may not be there."""
+    subprocess.run(["ip", *args], capture_output=True, check=False, timeout=20)
+
+
 def _add_namespace(namespace: str) -> None:
-    _run(["ip", "netns", "add", namespace])
+    machine.run(["ip", "netns", "add", namespace])
 
 
 def _apply(batch: Batch) -> None:
     if batch.lines:
         where = ["-n", batch.namespace] if batch.namespace else []
-        _run(["ip", *where, "-batch", "-"], "\n".join(batch.lines) + "\n")
-
-
-def _run(argv: list[str], stdin: str = "") -> None:
-    for attempt in range(3):
-        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, timeout=60)
-        if done.returncode == 0:
-            return
-        if "busy" not in done.stderr.lower():
-            break
-        time.sleep(0.2 * (attempt + 1))
-    raise LabError(f"{' '.join(argv)}: {done.stderr.strip() or done.returncode}" + (f"\n{stdin}" if stdin else ""))
+        machine.run(["ip", *where, "-batch", "-"], "\n".join(batch.lines) + "\n")

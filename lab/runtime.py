@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,10 +72,11 @@ class Lab:
         Raises:
             LabError: It cannot be; the text says what to do.
         """
-        machine.check()
         from lab.toolchain import ensure
 
+        machine.check_root()
         self.tools = tools = ensure(progress)
+        machine.check_programs()
         with machine.lock():
             self._refuse_foreign()
             if self._must_start_anew():
@@ -110,7 +112,7 @@ class Lab:
         """
         if not (paths.RUN.exists() or paths.DATA.exists() or paths.LAB.exists() or network.namespaces()):
             return
-        machine.check()
+        machine.check_root()
         with machine.lock():
             if not foreign:
                 self._refuse_foreign()
@@ -236,8 +238,8 @@ class Lab:
         return not all(processes.alive(name) for name in holders)
 
     def _remove(self) -> None:
-        for vm in (_running_spec() or LabSpec(vms=())).vms:
-            vms.power_off(vm)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(vms.power_off, (_running_spec() or LabSpec(vms=())).vms))
         processes.end(processes.records())
         left = processes.end_group()
         if left:

@@ -57,7 +57,7 @@ class CancelledError(LabError):
     """A task gave up because another one had failed."""
 
 
-def run(tasks: Sequence[Task], progress: Progress, workers: int = 12) -> None:
+def run(tasks: Sequence[Task], progress: Progress, workers: int = 32) -> None:
     """Run all tasks; each is a step of the progress display.
 
     Raises:

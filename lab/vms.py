@@ -23,6 +23,7 @@ from lab.tasks import Cancel
 BOOT_SECONDS = 60
 _POWER_OFF_SECONDS = 10
 _CLEAN_UP_SECONDS = 3
+_PREPARED = ".prepared"
 _REBOOT = 133
 _SUPERVISE = f"""while :; do
     /usr/bin/systemd-nspawn "$@"
@@ -83,13 +84,13 @@ def root(vm: VmSpec) -> Path:
 
 def prepare(vm: VmSpec, shared_root: Path) -> None:
     """Mount the VM's overlay and write its own files, unless that was done."""
-    if root(vm) in machine.mounts_below(paths.VMS):
+    if root(vm) not in machine.mounts_below(vm.folder):
+        for name in ("root", "upper", "work"):
+            (vm.folder / name).mkdir(parents=True, exist_ok=True)
+        options = f"lowerdir={shared_root},upperdir={vm.folder / 'upper'},workdir={vm.folder / 'work'}"
+        machine.run(["mount", "-t", "overlay", f"ivm-{vm.name}", "-o", options, str(root(vm))])
+    if (vm.folder / _PREPARED).exists():
         return
-    for name in ("root", "upper", "work"):
-        (vm.folder / name).mkdir(parents=True, exist_ok=True)
-    options = f"lowerdir={shared_root},upperdir={vm.folder / 'upper'},workdir={vm.folder / 'work'}"
-    command = ["mount", "-t", "overlay", f"ivm-{vm.name}", "-o", options, str(root(vm))]
-    machine.run(command)
     own_key = vm.folder / sshkeys.HOST_KEY
     public = sshkeys.ensure(own_key, vm.name)
     authorized = sshkeys.ensure(paths.SSH_KEY, "istio-vm-lab")
@@ -99,6 +100,7 @@ def prepare(vm: VmSpec, shared_root: Path) -> None:
         path.unlink(missing_ok=True)
         path.touch(file.mode)
         path.write_text(file.text)
+    (vm.folder / _PREPARED).touch()
 
 
 def boot(vm: VmSpec, cancel: Cancel) -> None:
@@ -147,6 +149,7 @@ def unplug(vm: VmSpec) -> None:
 
 def discard(vm: VmSpec) -> None:
     """Throw away what a switched-off VM has written; its host key stays."""
+    (vm.folder / _PREPARED).unlink(missing_ok=True)
     machine.unmount_below(vm.folder)
     for name in ("upper", "work"):
         machine.remove_tree(vm.folder / name)
@@ -154,7 +157,7 @@ def discard(vm: VmSpec) -> None:
 
 def init(vm: VmSpec) -> int | None:
     """Return the id, on the machine, of the VM's process 1."""
-    for pid in sorted(cgroups.processes(vm.process)):
+    for pid in sorted(cgroups.processes(vm.process, everywhere=False)):
         with contextlib.suppress(OSError):
             if is_init(Path(f"/proc/{pid}/status").read_text()) and processes.start_time(pid):
                 return pid

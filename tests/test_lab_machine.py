@@ -53,6 +53,8 @@ def test_each_change_is_announced_and_taken_back(settings: Path) -> None:
 def test_a_second_start_keeps_what_was_before_the_first(settings: Path) -> None:
     apply()
     assert apply() == ""
+    (settings / "kernel.panic").write_text("60\n")
+    assert "kernel.panic = 10 (was 60" in apply()
     assert json.loads(paths.SYSCTLS.read_text()) == {"fs.inotify.max_user_instances": 128, "kernel.panic": 1}
 
 
