@@ -9,7 +9,7 @@ from typing import Any
 
 from lab.engine import diffs
 from lab.engine.deletion import delete_before, in_dependency_order
-from lab.engine.deployment import Deployment, Goal, Step, StepError, finished
+from lab.engine.deployment import Deployment, Goal, Step, StepError, explain, finished
 from lab.engine.providers.base import Diff, Provider, ProviderError, Retargetable
 from lab.engine.registry import find
 from lab.engine.state import Record
@@ -183,7 +183,7 @@ def _carry_out(
     try:
         record = action()
     except Exception as error:
-        text = str(error) if isinstance(error, ProviderError) else f"{type(error).__name__}: {error}"
+        text = explain(error)
         partial = error.partial if isinstance(error, ProviderError) else None
         outcome: dict[str, Record | None] = {}
         if partial is not None and step.new is not None and not run.preview:

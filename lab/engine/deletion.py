@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
-from lab.engine.deployment import Deployment, Step, StepError
+from lab.engine.deployment import Deployment, Step, StepError, explain
 from lab.engine.providers.base import ProviderError
 from lab.engine.state import Record
 from lab.engine.values import strip_secrets
@@ -48,7 +48,7 @@ def _delete(run: Deployment, record: Record, op: str, condemned: set[str]) -> No
             inputs, outputs = strip_secrets(record.inputs), strip_secrets(record.outputs)
             provider.delete(record.type, record.id, inputs, outputs, run.context(record, "delete"))
     except Exception as error:
-        text = str(error) if isinstance(error, ProviderError) else f"{type(error).__name__}: {error}"
+        text = explain(error)
         run.events.end(step, text)
         raise StepError(text) from error
     run.events.end(step)

@@ -7,6 +7,7 @@ nothing else, as with `pulumi up --continue-on-error`.
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -65,6 +66,9 @@ class Events(Protocol):
     def learn(self, values: Mapping[str, Any]) -> None:
         """Values whose secrets must not show up in any message."""
 
+    def hide(self, text: str) -> str:
+        """Return a text without the secrets known so far."""
+
     def message(self, severity: str, urn: str, text: str) -> None:
         """Something of severity `info`, `warning` or `error`; about the whole run where the URN is empty."""
 
@@ -110,11 +114,12 @@ class Deployment:
             first = urn not in self.seen
             self.seen.add(urn)
             old = self._former(goal) if first else None
-        try:
+
+        def act() -> Record:
             if not first:
-                raise self.fail(urn, f"two resources have the URN {urn}; give one of them another name")
+                raise ProviderError(f"two resources have the URN {urn}; give one of them another name")
             if goal.problem:
-                raise self.fail(urn, goal.problem)
+                raise ProviderError(goal.problem)
             self._may_run(goal.record)
             if goal.remote:
                 return self._remote(goal, old)
@@ -123,10 +128,17 @@ class Deployment:
             from lab.engine.customs import settle
 
             return settle(self, goal, old)
-        except ProviderError as error:
-            self.fail(urn, str(error))
+
+        return self._guarded(urn, act)
+
+    def _guarded(self, urn: str, act: Callable[[], Record]) -> Record | None:
+        """Do something about a resource; None, and told, if it fails, be it by a mistake in a provider."""
+        try:
+            return act()
         except StepError:
             pass
+        except Exception as error:
+            self.fail(urn, explain(error))
         self.failed.add(urn)
         return None
 
@@ -228,21 +240,27 @@ class Deployment:
     def outputs(self, urn: str, outputs: dict[str, Any], *, keep: bool = False) -> None:
         """Set what a component puts out; `keep` retains what an unfinished program did not get to."""
         record = self.state.records.get(urn)
-        if record is not None:
+        if record is not None and urn not in self.failed:
             outputs = {**record.outputs, **outputs} if keep else outputs
             if outputs != record.outputs:
                 self.state.commit({urn: replace(record, outputs=outputs)})
 
-    def read(self, goal: Goal) -> Record:
-        """Look up a resource that something else manages; raises ProviderError."""
+    def read(self, goal: Goal) -> Record | None:
+        """Look up a resource that something else manages; None where that failed."""
+        self.seen.add(goal.record.urn)
+        return self._guarded(goal.record.urn, lambda: self._read(goal))
+
+    def _read(self, goal: Goal) -> Record:
         record = goal.record
-        self.seen.add(record.urn)
+        self._may_run(record)
         if not record.id:
-            return replace(record, id="", outputs=record.inputs)
+            if self.preview:
+                return replace(record, outputs=record.inputs)
+            raise ProviderError("its id comes from something that failed")
         reference, provider = self.resolve(goal)
         found = provider and provider.read(record.type, record.id, strip_secrets(record.inputs))
         if not found:
-            raise ProviderError(f"{urns.label(record.urn)}: there is no object {record.id}")
+            raise ProviderError(f"there is no object {record.id}")
         record = replace(record, external=True, provider=reference, inputs=found[0])
         result = finished(record, record.id, found[1])
         step = Step("read", record.urn, self.state.records.get(record.urn), result)
@@ -308,6 +326,14 @@ class Deployment:
             report=lambda text: self.events.report(record.urn, text),
             cancelled=self.cancelled,
         )
+
+
+def explain(error: Exception) -> str:
+    """Return what to tell of an error: a provider's own words, or where a mistake in it lies."""
+    if isinstance(error, ProviderError):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
 
 
 def finished(record: Record, identity: str, outputs: Mapping[str, Any], errors: tuple[str, ...] = ()) -> Record:

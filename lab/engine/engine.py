@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +63,8 @@ class Engine:
 
     def destroy(self, display: Display) -> bool:
         """Delete everything that state knows; runs no program."""
-        with locked(self.state, self.stack), self._deployment(display, preview=False) as (run, _):
+        project = config.Project("", self.directory, self.directory)  # whatever is wrong with its files
+        with locked(self.state, self.stack), self._deployment(display, preview=False, project=project) as (run, _):
             delete_rest(run, everything=True)
             self._orphans(run)
         return display.finish(preview=False)
@@ -73,8 +75,10 @@ class Engine:
         return {key: redact(strip_secrets(value) if show_secrets else value) for key, value in outputs.items()}
 
     @contextmanager
-    def _deployment(self, display: Display, *, preview: bool) -> Iterator[tuple[Deployment, config.Project]]:
-        project = config.load(self.directory, self.stack, self._stack_file)
+    def _deployment(
+        self, display: Display, *, preview: bool, project: config.Project | None = None
+    ) -> Iterator[tuple[Deployment, config.Project]]:
+        project = project or config.load(self.directory, self.stack, self._stack_file)
         display.learn_texts(project.config[key] for key in project.secret_keys if key in project.config)
         display.config = {k: "[secret]" if k in project.secret_keys else v for k, v in project.config.items()}
         state = State(self.state, self.stack, writable=not preview)
@@ -142,7 +146,8 @@ def _interrupts(run: Deployment, display: Display) -> Iterator[None]:
         display.message("error", "", "interrupted: waiting for the steps under way (again: give up)")
         run.on_cancel()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:

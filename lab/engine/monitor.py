@@ -17,8 +17,7 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, resource_pb2, resource_pb2_grpc
 
 from lab.engine import urns
-from lab.engine.deployment import Deployment, Goal
-from lab.engine.providers.base import ProviderError
+from lab.engine.deployment import Deployment, Goal, explain
 from lab.engine.state import Record
 from lab.engine.values import UNKNOWN_STRING, from_struct, to_struct
 
@@ -80,14 +79,17 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
             dependencies=tuple(sorted(request.dependencies)),
             additional_secret_outputs=tuple(request.additionalSecretOutputs),
         )
-        with _errors(context):
-            record = self._run.read(Goal(record=record, name=request.name, version=request.version))
-        return resource_pb2.ReadResourceResponse(urn=record.urn, properties=to_struct(record.outputs))
+        found = self._run.read(Goal(record=record, name=request.name, version=request.version))
+        if found is None:
+            return resource_pb2.ReadResourceResponse(urn=record.urn, result=resource_pb2.FAIL)
+        return resource_pb2.ReadResourceResponse(urn=found.urn, id=found.id, properties=to_struct(found.outputs))
 
     def Invoke(self, request: Any, context: Any) -> Any:
         """Call a function of a provider."""
-        with _errors(context):
+        try:
             result = self._run.invoke(request.tok, from_struct(request.args), request.provider, request.version)
+        except Exception as error:
+            context.abort(grpc.StatusCode.UNKNOWN, self._run.events.hide(explain(error)))
         return provider_pb2.InvokeResponse(**{"return": to_struct(result)})
 
     def SignalAndWaitForShutdown(self, request: Any, context: Any) -> Any:
@@ -162,18 +164,10 @@ def _seconds(text: str) -> float:
 
 
 @contextmanager
-def _errors(context: Any) -> Iterator[None]:
-    """Turn a provider's failure into the call's."""
-    try:
-        yield
-    except ProviderError as error:
-        context.abort(grpc.StatusCode.UNKNOWN, str(error))
-
-
-@contextmanager
 def serve(monitor: Monitor) -> Iterator[str]:
     """Serve on a local port for as long as the context lasts; yields the address."""
-    server = grpc.server(ThreadPoolExecutor(THREADS), options=_OPTIONS)
+    threads = ThreadPoolExecutor(THREADS)
+    server = grpc.server(threads, options=_OPTIONS)
     resource_pb2_grpc.add_ResourceMonitorServicer_to_server(monitor, server)
     engine_pb2_grpc.add_EngineServicer_to_server(monitor, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -182,3 +176,4 @@ def serve(monitor: Monitor) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         server.stop(None).wait()
+        threads.shutdown()  # steps under way end, and are recorded, though nobody waits for them

@@ -41,7 +41,7 @@ class ProgramProcess:
         """Send the settings and follow the program."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        with self._process.stdin as pipe:
+        with suppress(BrokenPipeError), self._process.stdin as pipe:  # it may have died: its output says why
             pipe.write(json.dumps(settings))
         with self._process.stdout as output:
             for text in output:

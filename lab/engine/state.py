@@ -141,8 +141,9 @@ class State:
         self._vault = Vault(folder / "key")
         self._lock = threading.Lock()
         self._journal: TextIO | None = None
+        self._writable = writable
         self._load()
-        if writable:
+        if writable and self._journal_file.exists():
             self.compact()
 
     def _load(self) -> None:
@@ -177,7 +178,8 @@ class State:
                     self.records[key] = record
             for urn, begun in (creating or {}).items():
                 (self.creating.add if begun else self.creating.discard)(urn)
-            if self._journal is not None:
+            if self._writable:
+                self._journal = self._journal or _private(self._journal_file, "w")
                 self._journal.write(self._dump(changes, creating or {}) + "\n")
 
     def _dump(self, records: Mapping[str, Record | None], creating: Mapping[str, bool]) -> str:
@@ -185,22 +187,20 @@ class State:
         return json.dumps({"resources": resources, "creating": dict(creating)})
 
     def compact(self) -> None:
-        """Write the whole state anew and begin an empty journal; interrupted anywhere, nothing is lost."""
+        """Write the whole state anew and do away with the journal; interrupted anywhere, nothing is lost."""
+        temporary = self._file.with_suffix(".new")
         with self._lock:
-            if self._journal is not None:
-                self._journal.close()
-            temporary = self._file.with_suffix(".new")
             with _private(temporary, "w") as file:
                 file.write(self._dump(self.records, dict.fromkeys(self.creating, True)))
             temporary.rename(self._file)
-            self._journal = _private(self._journal_file, "w")
+            self._journal_file.unlink()
 
     def close(self) -> None:
-        """Fold the journal into the state file."""
+        """Fold the journal, if there is one, into the state file."""
         if self._journal is not None:
-            self.compact()
             self._journal.close()
-            self._journal_file.unlink(missing_ok=True)
+            self._journal = None
+            self.compact()
 
 
 def _private(path: Path, mode: str) -> TextIO:

@@ -159,3 +159,6 @@ def test_a_journal_whose_last_line_is_cut_off(tmp_path):
     assert again.creating == {urn("w")}
     again.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.json"]
+    before = (tmp_path / "s.json").stat().st_mtime_ns
+    State(tmp_path, "s", writable=True).close()
+    assert (tmp_path / "s.json").stat().st_mtime_ns == before  # a run without changes writes nothing

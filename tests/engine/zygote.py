@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -28,13 +29,13 @@ class ForkedProgram:
     def run(self, settings: dict[str, Any], line: Any) -> int:
         connection, reader = request(self._address, "program", settings)
         with connection, os.fdopen(reader, errors="replace") as output:
+            self._pid = int(connection.recv(64))
             for text in output:
                 line(text.rstrip("\n"))
-            connection.recv(64)
             return int(connection.recv(64))
 
     def stop(self) -> None:
-        """The program ends by itself when its calls fail."""
+        os.kill(self._pid, signal.SIGTERM)
 
 
 def request(address: str, kind: str, arguments: dict[str, Any]) -> tuple[socket.socket, int]:
