@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,23 +45,27 @@ _PROGRAMS = ("ip", "nsenter", "unshare", "systemd-nspawn", "iptables", "ssh", "m
 
 
 @contextlib.contextmanager
-def lock() -> Iterator[None]:
-    """Hold the machine's lab for one command at a time.
+def lock(say: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the machine's lab for one command at a time; `say` is told when that means waiting.
 
     The lock is on the run folder itself, so that nothing is left of it; one that was removed meanwhile is made again.
     """
-    handle = _lock()
+    handle = _lock(say or (lambda _: None))
     try:
         yield
     finally:
         os.close(handle)
 
 
-def _lock() -> int:
+def _lock(say: Callable[[str], None]) -> int:
     while True:
         paths.RUN.mkdir(parents=True, exist_ok=True)
         handle = os.open(paths.RUN, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("lab: another command is at work on it; waiting")
+            fcntl.flock(handle, fcntl.LOCK_EX)
         if paths.RUN.is_dir() and os.fstat(handle).st_ino == paths.RUN.stat().st_ino:
             return handle
         os.close(handle)

@@ -106,11 +106,6 @@ def spawn(name: str, argv: Sequence[str], *, env: Mapping[str, str], cgroup: str
     return record
 
 
-def respawn(record: Record) -> Record:
-    """Start the recorded process again as it was."""
-    return spawn(record.name, record.argv, env=record.env, cgroup=record.cgroup)
-
-
 def records() -> list[Record]:
     """Return all records, in order of their names."""
     found = (read(path.stem) for path in sorted(paths.PROCESSES.glob("*.json")))

@@ -77,7 +77,7 @@ class Lab:
         machine.check_root()
         self.tools = tools = ensure(progress)
         machine.check_programs()
-        with machine.lock():
+        with machine.lock(progress.say):
             self._refuse_foreign()
             if self._must_start_anew():
                 progress.say("machine: removing what is left of a lab that no longer runs")
@@ -91,7 +91,6 @@ class Lab:
                 return
             if running is None:
                 network.check_free()
-            paths.READY.unlink(missing_ok=True)
             machine.claim()
             processes.write_json(paths.SPEC, wanted.to_json())
             machine.make_folders(str(paths.NETNS), "/run/systemd/nspawn")
@@ -113,7 +112,7 @@ class Lab:
         if not (paths.RUN.exists() or paths.DATA.exists() or paths.LAB.exists() or network.namespaces()):
             return
         machine.check_root()
-        with machine.lock():
+        with machine.lock(progress.say):
             if not foreign:
                 self._refuse_foreign()
             with progress.step("stop the lab"):
