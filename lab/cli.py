@@ -74,9 +74,8 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
                 spec = LabSpec.of_size(arguments.vms, arguments.clusters)
             lab = Lab(spec)
             lab.start(progress)
-            progress.say(
-                f"lab: running ({len(lab.spec.vms)} VMs, {lab.spec.clusters} cluster); logs in {paths.LOG_LINK}/"
-            )
+            vms, clusters = len(lab.spec.vms), lab.spec.clusters
+            progress.say(f"lab: running (VMs: {vms}, clusters: {clusters}); logs in {paths.LOG_LINK}/")
         case "stop":
             lab.stop(progress, foreign=arguments.foreign)
         case "status":

@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from lab_places import move
 
 from lab import cgroups, machine, paths
 from lab.progress import Progress
+from lab.tasks import Cancel
 
 SATISFIED = {s.name: s.value for s in machine.SETTINGS}
 
@@ -100,6 +102,25 @@ def test_the_lock_outlives_the_removal_of_its_folder(monkeypatch: pytest.MonkeyP
         paths.RUN.rmdir()
     with machine.lock():
         assert paths.RUN.is_dir()
+
+
+def test_who_has_to_wait_for_the_lock_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    move(monkeypatch, tmp_path)
+    said: list[str] = []
+    order: list[str] = []
+
+    def second() -> None:
+        with machine.lock(said.append):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with machine.lock(said.append):
+        thread.start()
+        Cancel().until(lambda: bool(said), "the message", 5)
+        order.append("first")
+    thread.join(5)
+    assert said == ["lab: another command is at work on it; waiting"]
+    assert order == ["first", "second"]
 
 
 def test_control_group_hierarchies_of_both_versions() -> None:
