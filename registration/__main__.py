@@ -1,4 +1,7 @@
-"""`python -m registration`: every declared VM's registration, read now. Exit code 0 only if all are complete."""
+"""`python -m registration`: every declared VM's registration, read now. Exit code 0 only if all are complete.
+
+Run in the project's folder, as Pulumi is: relative paths in the stack file lead from there, wherever that file is.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ from settings import SettingsError, from_stack_file
 
 def main(argv: list[str] | None = None) -> int:
     """Read the stack file, the last outputs if given, and the mesh; print what was asked for."""
-    parser = argparse.ArgumentParser(prog="python -m registration", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m registration", description="Every declared VM's registration, read now."
+    )
     parser.add_argument("--stack-file", type=Path, required=True, help="the stack's configuration, Pulumi.<stack>.yaml")
     parser.add_argument("--outputs", type=Path, help="the stack's last outputs as JSON, for what only the hosts know")
     parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait so long for VMs set up just now")
@@ -27,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     form.add_argument("--table", action="store_true", help="print a table (default)")
     options = parser.parse_args(argv)
     try:
-        settings = from_stack_file(options.stack_file)
+        settings = from_stack_file(options.stack_file, Path("Pulumi.yaml"))
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
