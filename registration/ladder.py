@@ -154,17 +154,19 @@ def climb(
 def is_settling(vm: DeclaredVm, state: VmState, mesh: Mesh, evidence: Evidence, now: datetime, window: float) -> bool:
     """Whether waiting may still change a VM's state: it was set up, and its last change is younger than the window.
 
-    A VM whose application has been down for an hour is not waited for; one that has just started its sidecar is.
+    A change is the start of its sidecar, its connection, or of its health. So a VM whose application has been down for
+    an hour is not waited for, and one that has just started its sidecar is.
     """
     if evidence.failed or evidence.confirmed is None or mesh.error:
         return False
     if is_complete(state.state, vm.has_probe) or state.state == State.UNREACHABLE:
         return False
+    moments = [_parse(str(evidence.confirmed.get("since") or ""))]
     entry = find_entry(vm, mesh.entries)
-    if entry is None:
-        return True
-    changed = _parse((health_condition(entry) or {}).get("lastTransitionTime")) or _connected_at(entry)
-    return changed is None or (now - changed).total_seconds() < window
+    if entry is not None:
+        moments += [_connected_at(entry), _parse((health_condition(entry) or {}).get("lastTransitionTime"))]
+    known = [moment for moment in moments if moment is not None]
+    return not known or (now - max(known)).total_seconds() < window
 
 
 def health_condition(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -17,6 +17,7 @@ import arguments
 from components.control_plane import certificate_digest
 from components.kubectl import ClusterAccess, create_token, delete_entry, read_when_there
 from components.values import chart_reference, istiod_values, mesh_config
+from components.virtual_machine import TOKEN_MINUTES
 from settings import from_stack_file
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -91,13 +92,18 @@ def test_a_token_is_short_for_istiods_ca_only_and_bound_to_the_vms_secret(
     secret = json.loads(kubectl("get", "secret", "istio-vm-billing-1", "-n", "vm-apps", "-o", "json"))
     assert not secret.get("data")
     uid = secret["metadata"]["uid"]
-    given = {"service_account": "billing", "namespace": "vm-apps", "minutes": 30, "secret": "istio-vm-billing-1"}
+    given = {
+        "service_account": "billing",
+        "namespace": "vm-apps",
+        "minutes": TOKEN_MINUTES,
+        "secret": "istio-vm-billing-1",
+    }
     done = shell(create_token(ACCESS, **given, secret_uid=uid), lab_environment)
     assert done.returncode == 0, done.stderr
     payload = done.stdout.split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     assert claims["aud"] == ["istio-ca"]
-    assert claims["exp"] - claims["iat"] == 1800
+    assert claims["exp"] - claims["iat"] == 3600
     assert claims["kubernetes.io"]["secret"] == {"name": "istio-vm-billing-1", "uid": uid}
     other = shell(create_token(ACCESS, **given, secret_uid="0000"), lab_environment)
     assert other.returncode != 0, "a token must not be bound to another Secret of the same name"

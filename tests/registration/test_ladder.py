@@ -198,19 +198,29 @@ def test_pods_are_needed_for_old_marks_only(ago: timedelta | None, needed: bool)
     assert needs_controllers((entry(connected=ago),), NOW) is needed
 
 
+def started(ago: timedelta) -> Evidence:
+    return Evidence(configured=True, confirmed={"since": moment(ago)})
+
+
+SECONDS, HOUR = timedelta(seconds=5), timedelta(hours=1)
+
+
 @pytest.mark.parametrize(
     ("facts", "evidence", "reachability", "settling"),
     [
         (mesh(), DONE, UP, True),
-        (mesh(), DONE, DOWN, False),
+        (mesh(), started(SECONDS), UP, True),
+        (mesh(), started(HOUR), UP, False),
+        (mesh(), started(SECONDS), DOWN, False),
         (mesh(), Evidence(configured=True), UP, False),
         (mesh(), Evidence(failed="billing-1-enrol"), UP, False),
         (mesh(error="the API is down"), DONE, UP, False),
-        (mesh(entry()), DONE, UP, False),
-        (mesh(entry(healthy=None, connected=timedelta(seconds=5))), DONE, UP, True),
-        (mesh(entry(healthy=None, connected=timedelta(hours=1))), DONE, UP, False),
-        # The condition changed ten minutes ago, so it is the application, not the start.
-        (mesh(entry(healthy="False", connected=timedelta(seconds=5))), DONE, UP, False),
+        (mesh(entry()), started(SECONDS), UP, False),
+        (mesh(entry(healthy=None, connected=SECONDS)), started(HOUR), UP, True),
+        (mesh(entry(healthy=None, connected=HOUR)), started(HOUR), UP, False),
+        # The health changed ten minutes ago.
+        (mesh(entry(healthy="False", connected=HOUR)), started(HOUR), UP, False),
+        (mesh(entry(healthy="False", connected=HOUR)), started(SECONDS), UP, True),
     ],
 )
 def test_is_settling(facts: Mesh, evidence: Evidence, reachability: Reachability, settling: bool) -> None:
