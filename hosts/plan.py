@@ -107,7 +107,7 @@ def render(desired: DesiredHost, *, root: str = "") -> str:
         keep_trailing_newline=True,
     )
     environment.filters["sh"] = shlex.quote
-    files = desired.files
+    files, port = desired.files, desired.istiod_port
     managed = {
         "/etc/istio/config/mesh": files.mesh_yaml,
         "/var/lib/istio/envoy/cluster.env": files.cluster_env,
@@ -121,8 +121,10 @@ def render(desired: DesiredHost, *, root: str = "") -> str:
         restart=_hash({"mesh": files.mesh_yaml, "env": files.cluster_env, "root": files.root_certificate}),
         address=desired.address,
         istiod_host=desired.istiod_host,
-        istiod_address=desired.istiod_address,
-        istiod_port=desired.istiod_port,
+        istiod_at=f"[{desired.istiod_address}]:{port}"
+        if ":" in desired.istiod_address
+        else f"{desired.istiod_address}:{port}",
+        istiod_port=port,
         packages=sorted(desired.packages.items()),
         helper=_HELPER,
         root=root,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Kubectl
+from stack import Kubectl
 
 from hosts.sidecar_files import SidecarFiles, sidecar_files
 

@@ -37,21 +37,22 @@ checks() {
 {# A TLS connection as the agent makes it: by istiod's name and the mesh's root. Traffic of the user istio-proxy is not
     redirected, so a sidecar that is broken now does not hide that istiod is there. #}
 reach_istiod() {
-	has curl || return 0
 	pem=$(mktemp)
 	content /etc/certs/root-cert.pem >"$pem"
 	chmod 644 "$pem"
-	set -- curl -sS -o /dev/null --connect-timeout 5 --max-time 10 --cacert "$pem" --noproxy '*' --resolve "$istiod:$istiod_port:$istiod_address" "https://$istiod:$istiod_port/"
+	set -- timeout 10 openssl s_client -brief -connect "$istiod_at" -servername "$istiod" -verify_hostname "$istiod" -verify_return_error -CAfile "$pem"
+	! has curl || set -- curl -sS -o /dev/null --connect-timeout 5 --max-time 10 --cacert "$pem" --noproxy '*' --connect-to "::$istiod_at" "https://$istiod:$istiod_port/"
 	! id "$owner" >/dev/null 2>&1 || set -- runuser -u "$owner" -- "$@"
 	for attempt in 1 2 3; do
 		status=0
-		fact=$("$@" 2>&1) || status=$?
-		case $status in 7 | 28 | 35) [ "$attempt" = 3 ] || sleep 2 ;; *) break ;; esac
+		fact=$("$@" 2>&1 </dev/null) || status=$?
+		case $status in 1 | 7 | 28 | 35) [ "$attempt" = 3 ] || sleep 2 ;; *) break ;; esac
 	done
 	rm -f "$pem"
-	case $status in
-		0 | 22 | 52 | 55 | 56 | 92) ;;
-		60) problem istiod-untrusted "$fact" "what answers at $istiod_address:$istiod_port is not this mesh's istiod, or the VM's clock is off" ;;
-		*) problem istiod-unreachable "$istiod_address:$istiod_port: $fact" 'open the way from this VM to it: routes, firewalls, gateway' ;;
+	fact=$(printf '%s\n' "$fact" | head -n 2)
+	case $status:$fact in
+		0:* | 22:* | 52:* | 55:* | 56:* | 92:* | 127:*) ;;
+		60:* | 1:*verif*) problem istiod-untrusted "$fact" "what answers at $istiod_at is not this mesh's istiod, or the VM's clock is off" ;;
+		*) problem istiod-unreachable "$istiod_at: $fact" 'open the way from this VM to it: routes, firewalls, gateway' ;;
 	esac
 }
