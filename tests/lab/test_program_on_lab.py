@@ -89,7 +89,8 @@ def test_the_root_certificate_is_the_one_in_the_vms_namespace(joined: Stack, kub
 def test_a_token_is_short_for_istiods_ca_only_and_bound_to_the_vms_secret(
     joined: Stack, kubectl: Kubectl, lab_environment: dict[str, str]
 ) -> None:
-    secret = json.loads(kubectl("get", "secret", "istio-vm-billing-1", "-n", "vm-apps", "-o", "json"))
+    name = "istio-vm-billing-1"
+    secret = json.loads(kubectl("get", "secret", name, "-n", "vm-apps", "-o", "json"))
     assert not secret.get("data")
     uid = secret["metadata"]["uid"]
     given = {
@@ -104,7 +105,7 @@ def test_a_token_is_short_for_istiods_ca_only_and_bound_to_the_vms_secret(
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     assert claims["aud"] == ["istio-ca"]
     assert claims["exp"] - claims["iat"] == 3600
-    assert claims["kubernetes.io"]["secret"] == {"name": "istio-vm-billing-1", "uid": uid}
+    assert claims["kubernetes.io"]["secret"] == {"name": name, "uid": uid}
     other = shell(create_token(ACCESS, **given, secret_uid="0000"), lab_environment)
     assert other.returncode != 0, "a token must not be bound to another Secret of the same name"
 
