@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -155,6 +156,7 @@ class Server:
     port: int = 0
     connections: int = 0
     seen: list[dict[str, str]] = field(default_factory=list)
+    sessions: set[asyncio.Task[None]] = field(default_factory=set)
 
     def connection(self, **more: Any) -> dict[str, Any]:
         given = {
@@ -168,6 +170,10 @@ class Server:
         return PROVIDER.check(REMOTE, None, {"connection": given | more}, name="n")["connection"]
 
     async def handle(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        session = asyncio.current_task()
+        assert session is not None
+        self.sessions.add(session)
+        session.add_done_callback(self.sessions.discard)
         self.seen.append(dict(process.env))
         assert process.command is not None
         shell = await asyncio.create_subprocess_exec(
@@ -177,6 +183,7 @@ class Server:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )
         assert shell.stdin and shell.stdout and shell.stderr
 
@@ -193,10 +200,16 @@ class Server:
                 await target.drain()
 
         feeding = asyncio.create_task(feed())
-        with contextlib.suppress(OSError):  # the client gave up
-            await asyncio.gather(pump(shell.stdout, process.stdout), pump(shell.stderr, process.stderr))
-        status = await shell.wait()
-        feeding.cancel()
+        try:
+            with contextlib.suppress(OSError):  # the client gave up
+                await asyncio.gather(pump(shell.stdout, process.stdout), pump(shell.stderr, process.stderr))
+            status = await shell.wait()
+        except asyncio.CancelledError:  # the tests are over, this command is one that hangs
+            os.killpg(shell.pid, signal.SIGKILL)
+            await asyncio.gather(shell.communicate(), return_exceptions=True)
+            raise
+        finally:
+            feeding.cancel()
         if status < 0:
             process.exit_with_signal("TERM")
         else:
@@ -236,6 +249,9 @@ def server() -> Iterator[Server]:
     async def close() -> None:
         acceptor.close()
         await acceptor.wait_closed()
+        for session in result.sessions:
+            session.cancel()
+        await asyncio.gather(*result.sessions, return_exceptions=True)
         await asyncio.sleep(0.05)
 
     asyncio.run_coroutine_threadsafe(close(), loop).result(10)
