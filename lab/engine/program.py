@@ -11,6 +11,7 @@ import runpy
 import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -25,13 +26,14 @@ def run(settings: dict[str, Any]) -> int:
     """Run a program to its end.
 
     Args:
-        settings: directory, main, project, stack, address, preview, config, secret_keys.
+        settings: directory (of the project), main (the file), project, stack, address, preview, config, secret_keys.
 
     Returns:
         The exit code; what went wrong has been told to the engine.
     """
-    os.chdir(settings["directory"])
-    sys.path.insert(0, settings["directory"])
+    folder = str(Path(settings["main"]).parent)
+    os.chdir(folder)
+    sys.path.insert(0, folder)
     sys.argv = [settings["main"]]
     set_all_config(settings["config"], settings["secret_keys"])
     configure(

@@ -85,6 +85,7 @@ class FakeProvider:
     def delete(self, type_: str, id_: str, inputs: Values, outputs: Values, context: Context) -> None:
         if inputs.get("stuck"):
             raise ProviderError(f"{id_} does not want to go")
+        time.sleep(inputs.get("sleepDelete", 0))
         (self.folder / f"{id_}.json").unlink(missing_ok=True)
         self.log("delete", inputs["name"])
 

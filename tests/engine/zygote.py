@@ -20,7 +20,6 @@ from lab.engine import program
 from lab.engine.display import Display
 from lab.engine.engine import Engine
 
-
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
