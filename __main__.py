@@ -15,9 +15,14 @@ from registration.stack import declared_vms
 
 stack = settings.load()
 access = arguments.cluster_access(stack)
-# A path, never the file's contents: credentials stay out of the stack's state.
+# A path, never the file's contents: credentials stay out of the stack's state. The cluster's name says whether it is
+# another cluster, whose objects are to be made anew; a new way to the same one changes nothing.
 provider = kubernetes.Provider(
-    "cluster", kubeconfig=access.kubeconfig_path, context=access.context, enable_server_side_apply=True
+    "cluster",
+    kubeconfig=access.kubeconfig_path,
+    context=access.context,
+    cluster_identifier=stack.cluster.name,
+    enable_server_side_apply=True,
 )
 on_cluster = pulumi.ResourceOptions(providers=[provider])
 

@@ -162,8 +162,13 @@ def test_outputs_are_the_contracts(done: Run) -> None:
 def test_every_kubernetes_object_goes_to_the_declared_cluster(done: Run) -> None:
     provider = done["cluster"]
     assert provider.type == "pulumi:providers:kubernetes"
-    # A path; the file's contents would put its credentials into the state.
-    assert provider.inputs == {"kubeconfig": "kubeconfig", "enableServerSideApply": "true"}
+    # A path; the file's contents would put its credentials into the state. With an identifier, a kubeconfig that leads
+    # elsewhere is an error where the cluster is not, and never a reason to replace every object.
+    assert provider.inputs == {
+        "kubeconfig": "kubeconfig",
+        "clusterIdentifier": "cluster1",
+        "enableServerSideApply": "true",
+    }
     for resource in done.monitor.registered.values():
         if resource.type.startswith("kubernetes:"):
             assert resource.provider == f"{provider.urn}::id-of-cluster", resource.name
