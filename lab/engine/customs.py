@@ -10,8 +10,7 @@ from typing import Any
 from lab.engine import diffs
 from lab.engine.deletion import delete_before, in_dependency_order
 from lab.engine.deployment import Deployment, Goal, Step, StepError, explain, finished
-from lab.engine.providers.base import Diff, Provider, ProviderError, Retargetable
-from lab.engine.registry import find
+from lab.engine.providers.base import Diff, Provider, ProviderError
 from lab.engine.state import Record
 from lab.engine.values import UNKNOWN, copy_secrets, strip_secrets
 
@@ -59,7 +58,7 @@ def _check(
 def _diff(run: Deployment, provider: Provider | None, old: Record, new: Record) -> Diff:
     if new.deleted_with in run.replaced:
         return Diff(changed=True, replace=("deletedWith",))
-    if provider is not None and _moved(run, provider, old.provider, new.provider):
+    if provider is not None and run.registry.moved(old.provider, new.provider, run.state.records):
         return Diff(changed=True, replace=("provider",))
     if provider is None:
         diff = Diff(changed=bool(diffs.compare(old.inputs, new.inputs)))
@@ -67,16 +66,6 @@ def _diff(run: Deployment, provider: Provider | None, old: Record, new: Record) 
         before, outputs, after = (strip_secrets(values) for values in (old.inputs, old.outputs, new.inputs))
         diff = provider.diff(new.type, old.id, before, outputs, after)
     return diffs.complete(diff, old.inputs, new.inputs, new.replace_on_changes)
-
-
-def _moved(run: Deployment, provider: Provider, old: str, new: str) -> bool:
-    """Tell whether another provider, or a changed one, manages another place, so that its resources must move."""
-    if old == new:
-        return False
-    if old.rpartition("::")[0] == new.rpartition("::")[0]:
-        return True  # the provider resource itself was replaced
-    former = find(old, run.state.records)
-    return former is not None and isinstance(provider, Retargetable) and bool(provider.moved(former.inputs))
 
 
 def _create(

@@ -41,6 +41,7 @@ def _delete(run: Deployment, record: Record, op: str, condemned: set[str]) -> No
     run.events.begin(step)
     try:
         untouched = record.external or record.retain_on_delete or record.deleted_with in condemned
+        untouched = untouched or _succeeded_in_place(run, record)
         if record.custom and not untouched and not run.preview:
             provider = run.registry.builtin(record.type) or run.registry.get(record.provider, run.state.records)
             if provider is None:
@@ -52,6 +53,14 @@ def _delete(run: Deployment, record: Record, op: str, condemned: set[str]) -> No
         run.events.end(step, text)
         raise StepError(text) from error
     run.events.end(step)
+
+
+def _succeeded_in_place(run: Deployment, record: Record) -> bool:
+    """Tell whether an old one is the very object that its successor is: of the same id, in the same place."""
+    now = run.state.records.get(record.urn)
+    if not record.delete or now is None or now.id != record.id:
+        return False
+    return not run.registry.moved(record.provider, now.provider, run.state.records)
 
 
 def delete_rest(run: Deployment, *, everything: bool = False) -> None:
@@ -158,7 +167,7 @@ class _Deletes:
                         self._kept |= _reach(self._run.state.records, record.needs())
 
     def _keep(self, record: Record) -> None:
-        if record.urn not in self._run.failed:
+        if not (record.delete or record.urn in self._run.failed or record.parent in self._run.failed):
             self._run.events.skip(record.urn, "something that needs it could not be changed or deleted")
 
     def _delete(self, key: str, record: Record, condemned: set[str]) -> None:

@@ -54,6 +54,13 @@ class Registry:
                 self._instances[reference] = (record.inputs, provider)
             return provider
 
+    def moved(self, old: str, new: str, records: Mapping[str, Record]) -> bool:
+        """Tell whether two references lead to different places, so that what the one manages the other does not."""
+        if old == new:
+            return False
+        provider, former = self.get(new, records), find(old, records)
+        return former is not None and isinstance(provider, Retargetable) and bool(provider.moved(former.inputs))
+
 
 def find(reference: str, records: Mapping[str, Record]) -> Record | None:
     """Return the provider resource that a reference names, be it one that is about to be deleted."""

@@ -63,7 +63,7 @@ class FakeProvider:
         if "fail" in inputs:
             raise ProviderError(f"cannot create {name}: {inputs['fail']}")
         existing = [path.stem for path in self.folder.glob(f"{name}-*.json")] if context.adopt else []
-        identity = existing[0] if existing else f"{name}-{uuid.uuid4().hex[:6]}"
+        identity = inputs.get("key") or (existing[0] if existing else f"{name}-{uuid.uuid4().hex[:6]}")
         self.write(identity, inputs)
         time.sleep(inputs.get("sleepAfter", 0))
         self.log("create", name)

@@ -163,9 +163,9 @@ def test_aliases_move_resources_without_touching_them(stack):
 def test_providers_explicit_inherited_and_moved(stack):
     stack.program(
         """
-        provider = Provider("p", cluster="c1" if phase != "3" else "c2", note=phase)
+        provider = Provider("p", cluster="c2" if phase in ("3", "4") else "c1", note=phase)
         group = Group("g", opts=Opts(provider=provider))
-        Thing("inside", opts=group.child)
+        Thing("inside", **({"fail": "unreachable"} if phase == "4" else {}), opts=group.child)
         Thing("outside")
         """
     )
@@ -174,11 +174,25 @@ def test_providers_explicit_inherited_and_moved(stack):
     assert records["inside"]["provider"] == f"{records['p']['urn']}::{records['p']['id']}"
     assert "::default::" in records["outside"]["provider"]
     assert stack.up("2").changes == [("update", "p")]
+    before = stack.objects()
+    assert stack.up("4").errors == [("inside", "cannot create inside: unreachable")]
+    back = stack.up("2")  # a wrong kubeconfig, say, put right
+    assert back.good
+    assert {name for op, name in back.changes if op == "replace"} == {"p"}
+    assert (stack.calls(), stack.objects()) == ([], before)
     moved = stack.up("3")
     assert moved.good
     assert {name for op, name in moved.changes if op == "replace"} == {"p", "inside"}
     assert sorted(stack.objects()) == ["inside", "outside"]
     assert moved.changes[-1] == ("delete-replaced", "p")
+
+
+def test_an_object_that_its_replacement_took_over_is_not_deleted(stack):
+    stack.program("Thing('twin', key='twin-0', immutable=phase)")
+    stack.up("1")
+    assert ("replace", "twin") in stack.up("2").changes
+    assert stack.objects()["twin"]["immutable"] == "2"
+    assert len(stack.records()) == 3
 
 
 def test_protected_resources_stay(stack):

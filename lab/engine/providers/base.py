@@ -134,7 +134,7 @@ class Retargetable(Protocol):
     """What a provider may have besides: knowing when a changed configuration means another target."""
 
     def moved(self, old_config: Values) -> tuple[str, ...]:
-        """Return the properties (of the provider resource) by which this provider acts elsewhere than with `old_config`.
+        """Return the provider resource's properties by which this provider acts elsewhere than with `old_config`.
 
         All its resources are then replaced: a kubeconfig of another cluster, say. Empty where it is the same place.
         """
