@@ -64,7 +64,7 @@ def test_a_user_without_sudo_rights_changes_nothing(stack: Stack, lab: Lab) -> N
     stack.up()
     stack.billing["vms"]["billing-2"] = {"address": "10.77.0.22", "ssh": {"user": "deploy"}}
     text = failed_up(stack)
-    assert '"code":"sudo-denied"' in text.replace(" ", "")
+    assert '"code":"no-root"' in text.replace(" ", "")
     assert "billing-2" in text
     assert not lab.vm_root("billing-2").joinpath("etc/istio").exists()
 
