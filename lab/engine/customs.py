@@ -9,7 +9,8 @@ from typing import Any
 
 from lab.engine import diffs
 from lab.engine.deletion import delete_before, in_dependency_order
-from lab.engine.deployment import Deployment, Goal, Step, StepError, explain, finished
+from lab.engine.deployment import Deployment, finished
+from lab.engine.model import Goal, Step, StepError, explain
 from lab.engine.providers.base import Diff, Provider, ProviderError
 from lab.engine.state import Record
 from lab.engine.values import UNKNOWN, copy_secrets, strip_secrets

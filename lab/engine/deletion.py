@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
-from lab.engine.deployment import Deployment, Step, StepError, explain
+from lab.engine.deployment import Deployment
+from lab.engine.model import Step, StepError, explain
 from lab.engine.providers.base import ProviderError
 from lab.engine.state import Record
 from lab.engine.values import strip_secrets

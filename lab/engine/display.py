@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from lab.engine import render, urns
-from lab.engine.deployment import Step
+from lab.engine.model import Step
 from lab.engine.values import HIDDEN, secret_strings
 
 QUIET_SECONDS = 15.0

@@ -17,7 +17,8 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, resource_pb2, resource_pb2_grpc
 
 from lab.engine import urns
-from lab.engine.deployment import Deployment, Goal, explain
+from lab.engine.deployment import Deployment
+from lab.engine.model import Goal, explain
 from lab.engine.state import Record
 from lab.engine.values import UNKNOWN_STRING, from_struct, to_struct
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lab.engine import urns
-from lab.engine.deployment import Step
 from lab.engine.diffs import MISSING, compare, get, parse_path
+from lab.engine.model import Step
 from lab.engine.values import HIDDEN, UNKNOWN, Secret, redact
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ import io
 import json
 import time
 
-from lab.engine.deployment import Step
 from lab.engine.display import Display
+from lab.engine.model import Step
 from lab.engine.render import change_lines
 from lab.engine.values import UNKNOWN, Secret
 
