@@ -39,7 +39,7 @@ def dev_stack(lab_environment: dict[str, str], tmp_path_factory: pytest.TempPath
     return stack
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def joined(dev_stack: Stack) -> Stack:
     """The dev stack with both VMs joined, for tests that only look."""
     return dev_stack
