@@ -103,7 +103,7 @@ def entry_commands(args: VirtualMachineArgs) -> dict[str, Any]:
         "update": remove,
         "delete": remove,
         "stdin": json.dumps(spec, indent=1, sort_keys=True),
-        "triggers": [name],
+        "triggers": [f"{args.namespace}/{name}"],
     }
 
 

@@ -77,8 +77,11 @@ def enrol(desired: DesiredHost) -> Step:
 
 
 def drain(desired: DesiredHost) -> str:
-    """Return the command that stops the sidecar for good; one that is not there is a success."""
-    return f"if [ -e {_HELPER} ]; then sh {_HELPER} drain; fi"
+    """Return the command that stops the sidecar for good; one that is not there is a success.
+
+    It names the address: a machine that has been configured under another one since is left alone.
+    """
+    return f"if [ -e {_HELPER} ]; then sh {_HELPER} drain {desired.address}; fi"
 
 
 def confirm(desired: DesiredHost) -> Step:

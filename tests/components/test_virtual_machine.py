@@ -145,7 +145,7 @@ def test_the_entry_is_deleted_when_its_registration_changes_and_with_the_vm() ->
 def test_a_new_address_replaces_so_that_the_old_host_is_cleaned(done: Run) -> None:
     for step in ("configure", "token", "enrol"):
         assert done[f"billing-1-{step}"].inputs["triggers"] == ["10.77.0.21"]
-    assert done["billing-1-entry"].inputs["triggers"] == ["billing-10.77.0.21-net1"]
+    assert done["billing-1-entry"].inputs["triggers"] == ["vm-apps/billing-10.77.0.21-net1"]
 
 
 def test_before_the_mesh_is_there_a_preview_shows_the_steps_as_unknown() -> None:

@@ -18,6 +18,7 @@ from components.control_plane import certificate_digest
 from components.kubectl import ClusterAccess, create_token, delete_entry, read_when_there
 from components.values import chart_reference, istiod_values, mesh_config
 from components.virtual_machine import TOKEN_MINUTES
+from lab.runtime import Lab
 from settings import from_stack_file
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -118,6 +119,26 @@ def test_what_is_not_there_reads_as_nothing_and_is_deleted_already(lab_environme
         assert (read.returncode, read.stdout, read.stderr) == (0, "", "")
         gone = shell(delete_entry(ACCESS, name="nothing", namespace=namespace), lab_environment)
         assert gone.returncode == 0, gone.stderr
+
+
+def test_a_machine_that_answers_to_its_old_address_too_stays_in_the_mesh_under_the_new_one(
+    stack: Stack, lab: Lab, kubectl: Kubectl
+) -> None:
+    """The old address is taken down after the new one is up: on the same machine, that must not take it down again."""
+    known = (line.split() for line in (PROJECT / ".lab/ssh/known_hosts").read_text().splitlines())
+    key = next(" ".join(parts[1:3]) for parts in known if parts[0] == "10.77.0.22")
+    added = lab.vm_exec("billing-2", ["ip", "address", "add", "10.77.0.62/24", "dev", "eth0"])
+    assert added.returncode == 0, added.stderr
+    stack.billing["vms"]["billing-2"] = {"address": "10.77.0.62", "hostKey": key}
+    stack.up()
+    assert stack.states() == {"billing-1": "healthy", "billing-2": "healthy"}
+    assert lab.vm_exec("billing-2", ["systemctl", "is-active", "istio"]).stdout.strip() == "active"
+    entries = json.loads(kubectl("get", "workloadentries", "-A", "-o", "json"))["items"]
+    assert {entry["spec"]["address"] for entry in entries} == {"10.77.0.21", "10.77.0.62"}
+    stack.billing["vms"]["billing-2"] = {"address": "10.77.0.22"}
+    stack.up()
+    assert stack.live() == {"billing-1": "healthy", "billing-2": "healthy"}
+    lab.vm_exec("billing-2", ["ip", "address", "del", "10.77.0.62/24", "dev", "eth0"])
 
 
 def registration(environment: dict[str, str], stack_file: Path) -> subprocess.CompletedProcess[str]:
