@@ -9,7 +9,8 @@ VENV := $(CACHE)/venv-$(shell sha256sum requirements-dev.txt lab/bootstrap.sh | 
 READY := $(VENV)/.ready
 PYTHON := $(VENV)/bin/python
 RUN := $(PYTHON) -m lab.run
-STACK ?= dev
+# Many of these tests wait for processes of their own, hence more workers than cores.
+UNIT := $(PYTHON) -m pytest -m "not lab and not pulumi" --numprocesses 3 --dist loadfile
 export ISTIO_VM_MESH_CACHE := $(CACHE)
 export PATH := $(VENV)/bin:$(PATH)
 
@@ -39,11 +40,12 @@ shell: $(READY) ## Open a shell on a VM: make shell VM=billing-1
 kubectl: $(READY) ## Run kubectl on the lab: make kubectl ARGS="get pods -A"
 	@$(RUN) kubectl $(ARGS)
 
-test: $(READY) ## Run every test, those on the lab included (the lab is started where it is not running)
-	@$(PYTHON) -m pytest $(ARGS)
+test: $(READY) ## Run every test: first those without a lab, then those on it (it is started where it is not running)
+	@$(UNIT)
+	@$(PYTHON) -m pytest -m "lab or pulumi" $(ARGS)
 
 unit: $(READY) ## Run the tests that need no lab
-	@$(PYTHON) -m pytest -m "not lab and not pulumi" $(ARGS)
+	@$(UNIT) $(ARGS)
 
 lint: $(READY) ## Check style, types and shell scripts
 	@ruff check .

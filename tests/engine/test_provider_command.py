@@ -247,11 +247,10 @@ def server() -> Iterator[Server]:
     yield result
 
     async def close() -> None:
-        acceptor.close()
-        await acceptor.wait_closed()
         for session in result.sessions:
             session.cancel()
         await asyncio.gather(*result.sessions, return_exceptions=True)
+        acceptor.close()
         await asyncio.sleep(0.05)
 
     asyncio.run_coroutine_threadsafe(close(), loop).result(10)

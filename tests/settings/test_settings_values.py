@@ -1,6 +1,7 @@
 """What a right stack becomes: defaults, connections, packages, host keys."""
 
 import copy
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,7 @@ HOST = "10.0.0.1"
         (f"{HOST} ssh-ed25519", 22, "has no key of 10.0.0.1"),
         ("", 22, "has no key of 10.0.0.1"),
     ],
+    ids=itertools.count(),  # the keys are new in every process
 )
 def test_known_hosts(text: str, port: int, key: str) -> None:
     entries = host_keys.read_known_hosts(text)
