@@ -164,7 +164,8 @@ class VirtualMachine(pulumi.ComponentResource):
             triggers=[args.address],
             opts=child(configured, additional_secret_outputs=["stdout", "stderr"]),
         )
-        entry = _local(f"{name}-entry", **entry_commands(args), opts=child(configured))
+        # Deleted before it is made anew: afterwards the sidecar may have registered again, under the same name.
+        entry = _local(f"{name}-entry", **entry_commands(args), opts=child(configured, delete_before_replace=True))
         enrolled = _on_host(
             f"{name}-enrol",
             args,

@@ -42,6 +42,7 @@ class Registered:
     dependencies: frozenset[str]
     secret_outputs: frozenset[str]
     remote: bool
+    delete_before_replace: bool
 
     @property
     def parent_name(self) -> str:
@@ -97,6 +98,7 @@ class Recorder(pulumi_mocks.MockMonitor):
                 dependencies=frozenset(request.dependencies),
                 secret_outputs=frozenset(request.additionalSecretOutputs),
                 remote=request.remote,
+                delete_before_replace=request.deleteBeforeReplace,
             )
         lost = self.lost & set(request.dependencies)
         if request.name in self.failing or lost:

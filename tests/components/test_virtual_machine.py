@@ -148,6 +148,12 @@ def test_a_new_address_replaces_so_that_the_old_host_is_cleaned(done: Run) -> No
     assert done["billing-1-entry"].inputs["triggers"] == ["vm-apps/billing-10.77.0.21-net1"]
 
 
+def test_an_entry_is_gone_before_the_sidecar_registers_anew(done: Run) -> None:
+    assert done["billing-1-entry"].delete_before_replace
+    # A host is cleaned last: the new one runs by then.
+    assert not done["billing-1-configure"].delete_before_replace
+
+
 def test_before_the_mesh_is_there_a_preview_shows_the_steps_as_unknown() -> None:
     unknown = pulumi.output.UNKNOWN
 
