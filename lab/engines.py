@@ -11,11 +11,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from lab import paths
 from lab.errors import LabError
 
+PROJECT = "istio-vm-mesh"
+"""The project's name in Pulumi.yaml."""
 RUN_SECONDS = 1800
 """Deadline of a run. Its steps have their own; this one is for an engine that waits for itself, as the CLI does
 after a failed delete-before-replace under --continue-on-error (pulumi/pulumi#16373)."""
@@ -32,6 +34,9 @@ class Engine(Protocol):
 
     def read_outputs(self) -> str:
         """Return the stack's outputs as JSON text; an empty object where it has none yet."""
+
+    def holds(self) -> bool:
+        """Whether there is anything of the stack that this engine made."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,11 @@ class Embedded:
         """See `Engine`."""
         return _read(self.argv("outputs"), self.environment)
 
+    def holds(self) -> bool:
+        """See `Engine`."""
+        state = _json(paths.STATE / f"{self.stack}.json")
+        return bool(state.get("resources")) or (paths.STATE / f"{self.stack}.journal").exists()
+
 
 @dataclass(frozen=True)
 class PulumiCli:
@@ -66,7 +76,7 @@ class PulumiCli:
     environment: Mapping[str, str]
 
     UNATTENDED: ClassVar = ("--yes", "--skip-preview", "--non-interactive", "--continue-on-error")
-    FLAGS: ClassVar = {"up": UNATTENDED, "destroy": UNATTENDED, "preview": ("--non-interactive",)}
+    FLAGS: ClassVar = {"up": UNATTENDED, "destroy": UNATTENDED, "preview": ("--non-interactive", "--diff")}
 
     def argv(self, verb: str, *flags: str) -> list[str]:
         """See `Engine`."""
@@ -82,6 +92,16 @@ class PulumiCli:
     def read_outputs(self) -> str:
         """See `Engine`."""
         return _read(self.argv("outputs"), self.variables())
+
+    def holds(self) -> bool:
+        """See `Engine`."""
+        latest = _json(self.state).get("checkpoint", {}).get("latest") or {}
+        return bool(latest.get("resources") or latest.get("pending_operations"))
+
+    @property
+    def state(self) -> Path:
+        """Where the file backend keeps the stack."""
+        return paths.PULUMI / ".pulumi" / "stacks" / PROJECT / f"{self.stack}.json"
 
     @property
     def stack_file(self) -> Path:
@@ -114,9 +134,11 @@ class PulumiCli:
             passphrase.write_text(secrets.token_hex(32))
         shutil.copy(paths.CHECKOUT / "Pulumi.yaml", paths.PULUMI)
         shutil.copy(stack_file or paths.CHECKOUT / self.stack_file.name, self.stack_file)
-        create = ["pulumi", "-C", str(paths.PULUMI), "stack", "select", self.stack, "--create", "--non-interactive"]
-        self._pulumi(create)
-        if any(_is_stale(lock) for lock in paths.PULUMI.glob(".pulumi/locks/**/*.json")):
+        if not self.state.exists():
+            init = ["pulumi", "-C", str(paths.PULUMI), "stack", "select", self.stack, "--create", "--non-interactive"]
+            self._pulumi(init)
+        locks = list(paths.PULUMI.glob(".pulumi/locks/**/*.json"))
+        if locks and all(_is_stale(lock) for lock in locks):
             self._pulumi(["pulumi", "cancel", "--stack", self.stack, "--yes", "--non-interactive"])
 
     def _pulumi(self, argv: list[str]) -> None:
@@ -126,7 +148,7 @@ class PulumiCli:
 
 
 def choose(stack: str, environment: Mapping[str, str], *, wanted: str, has_cli: bool) -> Engine:
-    """Return the engine to use.
+    """Return the engine to use: the one that the stack was brought up with, where there is anything of it yet.
 
     Args:
         stack: The stack's name.
@@ -135,22 +157,36 @@ def choose(stack: str, environment: Mapping[str, str], *, wanted: str, has_cli: 
         has_cli: Whether `pulumi` is on PATH.
 
     Raises:
-        LabError: `wanted` is something else, or the CLI is wanted and missing.
+        LabError: `wanted` is something else, the CLI is missing, or the stack was brought up with the other engine.
     """
-    if wanted not in ("", "embedded", "pulumi"):
+    engines: dict[str, Engine] = {"embedded": Embedded(stack, environment), "pulumi": PulumiCli(stack, environment)}
+    if wanted not in ("", *engines):
         raise LabError(f"ENGINE: unknown engine (got {wanted!r}); embedded or pulumi would be right")
-    if wanted == "pulumi" and not has_cli:
+    holder = next((name for name, engine in engines.items() if engine.holds()), "")
+    name = wanted or holder or ("pulumi" if has_cli else "embedded")
+    if holder not in ("", name):
+        raise LabError(
+            f"ENGINE={name}: the stack was brought up with ENGINE={holder}; leave ENGINE out, or `make down` first"
+        )
+    if name == "pulumi" and not has_cli:
         raise LabError("ENGINE=pulumi: there is no pulumi on PATH; install the Pulumi CLI, or leave ENGINE out")
-    if wanted == "pulumi" or (has_cli and not wanted):
-        return PulumiCli(stack, environment)
-    return Embedded(stack, environment)
+    return engines[name]
 
 
 def _is_stale(lock: Path) -> bool:
-    """Whether the run that wrote a lock of the file backend was killed: its process is gone."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return not Path(f"/proc/{int(json.loads(lock.read_text())['pid'])}").exists()
-    return False
+    """Whether the run that wrote a lock of the file backend was killed: its process is gone, or is something else."""
+    holder = _json(lock).get("pid")
+    with contextlib.suppress(OSError):
+        return "pulumi" not in Path(f"/proc/{holder}/comm").read_text()
+    return holder is not None
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """Return what a JSON file says; nothing where there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(file.read_text())
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def _run(argv: list[str], environment: Mapping[str, str], seconds: float) -> int:

@@ -70,7 +70,7 @@ def down() -> int:
     lab = Lab()
     code = 0
     if lab.running:
-        code = _engine().run("destroy", seconds=DESTROY_SECONDS)
+        code = _engine(wanted="").run("destroy", seconds=DESTROY_SECONDS)
         if code:
             print("The stack was not destroyed in order (see above); it goes with the lab.", file=sys.stderr)
     lab.stop(Progress())
@@ -98,10 +98,10 @@ COMMANDS: dict[str, Callable[..., int]] = {
 }
 
 
-def _engine() -> Engine:
+def _engine(wanted: str | None = None) -> Engine:
     env = environment(os.environ)
-    has_cli = shutil.which("pulumi", path=env["PATH"]) is not None
-    return choose(STACK, env, wanted=os.environ.get("ENGINE", ""), has_cli=has_cli)
+    wanted = os.environ.get("ENGINE", "") if wanted is None else wanted
+    return choose(STACK, env, wanted=wanted, has_cli=shutil.which("pulumi", path=env["PATH"]) is not None)
 
 
 def _table(engine: Engine) -> int:
