@@ -4,10 +4,12 @@ Settings come as JSON on standard input, not in arguments, since configuration m
 """
 
 import asyncio
+import ctypes
 import json
 import logging
 import os
 import runpy
+import signal
 import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,8 @@ from pulumi.runtime.stack import run_in_stack
 
 THREADS = 1000
 """Calls to the engine under way at once."""
+PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h."""
 
 
 def run(settings: dict[str, Any]) -> int:
@@ -75,7 +79,13 @@ def _of_user(filename: str, settings: dict[str, Any]) -> bool:
     return filename.startswith(settings["directory"]) and "site-packages" not in filename
 
 
+def end_with_engine() -> None:
+    """A program whose engine was killed may wait for an answer for ever: the kernel ends it with its parent."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 if __name__ == "__main__":
+    end_with_engine()
     sys.path.pop(0)  # this file's folder
     code = run(json.load(sys.stdin))
     sys.stdout.flush()

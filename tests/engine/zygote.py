@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import json
 import os
@@ -19,9 +18,6 @@ from fake_provider import FakeProvider
 from lab.engine import program
 from lab.engine.display import Display
 from lab.engine.engine import Engine
-
-PR_SET_PDEATHSIG = 1
-"""From linux/prctl.h."""
 
 
 class ForkedProgram:
@@ -66,11 +62,6 @@ def run_engine(arguments: dict[str, Any]) -> int:
     return 0 if getattr(engine, arguments["command"])(display) else 1
 
 
-def die_with_parent() -> None:
-    """A fork whose engine was killed may wait for it for ever; it goes with the zygote, that is, with the tests."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def serve(address: str) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
@@ -84,7 +75,7 @@ def serve(address: str) -> None:
         if pid == 0:
             listener.close()
             os.setsid()
-            die_with_parent()
+            program.end_with_engine()
             os.dup2(descriptors[0], 1)
             os.dup2(descriptors[0], 2)
             code = 99
