@@ -87,6 +87,10 @@ class ControlPlane(pulumi.ComponentResource):
             network=args.network,
             revision=args.revision,
         )
+        try:
+            computed = mesh_config(values)
+        except ValueError as error:
+            raise pulumi.RunError(str(error)) from None
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
             metadata={"name": ISTIO_NAMESPACE, "labels": {NETWORK_LABEL: args.network}},
@@ -122,6 +126,6 @@ class ControlPlane(pulumi.ComponentResource):
         ).stdout
         self.root_certificate = when_there(pem, lambda text: f"{text.strip()}\n")
         self.istiod_host = f"{suffixed('istiod', args.revision)}.{ISTIO_NAMESPACE}.svc"
-        self.mesh_config = mesh_config(values)
+        self.mesh_config = computed
         self.ready = (base, istiod)
         self.register_outputs({"istiodHost": self.istiod_host, "meshConfig": self.mesh_config})

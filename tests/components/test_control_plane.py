@@ -3,6 +3,8 @@
 import subprocess
 from typing import Any
 
+import pulumi
+import pytest
 from recording import UNKNOWN, Run, run
 
 from components.control_plane import ControlPlane, ControlPlaneArgs, certificate_digest
@@ -73,6 +75,11 @@ def test_the_root_certificate_is_known_once_it_is_there() -> None:
     before = control_plane_run(preview=True)
     assert before.values["root"] == UNKNOWN
     assert "while" not in before.monitor.invokes[0]["command"]
+
+
+def test_values_whose_effect_on_vms_is_not_known_end_the_run_without_a_traceback() -> None:
+    with pytest.raises(pulumi.RunError, match=r"^istio\.values\.global\.proxy\.tracer is not supported"):
+        control_plane_run(values={"global": {"proxy": {"tracer": "zipkin"}}})
 
 
 def test_certificate_digest_is_openssls(tmp_path: Any) -> None:
