@@ -61,6 +61,8 @@ class Evidence:
     """What `confirm` printed: package, certificate, ready."""
     failed: str | None = None
     """Name of the first resource of this VM that has no result in this run."""
+    pending: bool = False
+    """Whether this is a preview, and steps of this VM are still to be done."""
 
 
 @dataclass(frozen=True, kw_only=True)

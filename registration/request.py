@@ -16,6 +16,9 @@ from registration.ladder import DeclaredVm, Evidence, State, VmState, entry_name
 CERTIFICATE_FIELDS = ("serial", "notAfter", "spiffe")
 """What an output may say of a certificate; anything else in the evidence stays there."""
 
+AFTER_UP = "known after up"
+"""Stands in a preview's plan where saying nothing would read as a certificate that is taken away."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -58,6 +61,7 @@ def evidence_of(steps: Mapping[str, str | None], *, preview: bool) -> Evidence:
         configured=confirm is not None,
         confirmed=None if confirm is None else _last_json_line(confirm),
         failed=missing[0] if missing and not preview else None,
+        pending=preview and confirm is None,
     )
 
 
@@ -85,6 +89,8 @@ def _vm_report(vm: DeclaredVm, state: VmState, evidence: Evidence | None) -> dic
     certificate = ((evidence.confirmed if evidence else None) or {}).get("certificate")
     if isinstance(certificate, Mapping):
         result["certificate"] = {key: certificate[key] for key in CERTIFICATE_FIELDS if certificate.get(key)}
+    elif evidence and evidence.pending:
+        result["certificate"] = AFTER_UP
     return result
 
 

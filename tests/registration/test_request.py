@@ -21,6 +21,7 @@ evidence = st.builds(
     configured=st.booleans(),
     confirmed=st.none() | st.dictionaries(text, text, max_size=2),
     failed=st.none() | text,
+    pending=st.booleans(),
 )
 requests = st.builds(
     Request,
@@ -51,7 +52,7 @@ def test_parse_is_the_inverse_of_dump(request: Request) -> None:
         ({"vm-configure": "done", "vm-confirm": "no evidence"}, False, Evidence(configured=True, confirmed={})),
         ({"vm-configure": "done", "vm-enrol": None, "vm-confirm": None}, False, Evidence(failed="vm-enrol")),
         ({"vm-configure": None, "vm-confirm": CONFIRMED}, False, Evidence(failed="vm-configure")),
-        ({"vm-configure": None, "vm-confirm": None}, True, Evidence()),
+        ({"vm-configure": None, "vm-confirm": None}, True, Evidence(pending=True)),
         (
             {"vm-configure": None, "vm-confirm": CONFIRMED},
             True,
@@ -82,6 +83,12 @@ def test_summary_counts_states_in_the_ladders_order() -> None:
 
 def test_complete_depends_on_the_probe() -> None:
     assert {name: vm["complete"] for name, vm in two_vms()["vms"].items()} == {"billing-1": True, "billing-2": False}
+
+
+def test_a_preview_takes_no_certificate_away_that_will_be_read_again() -> None:
+    pending = {VM.name: Evidence(pending=True)}
+    (vm,) = report(Request(vms=(VM,), evidence=pending), {VM.name: VmState(state=State.HEALTHY)})["vms"].values()
+    assert vm["certificate"] == "known after up"
 
 
 def test_table() -> None:
