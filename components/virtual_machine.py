@@ -170,7 +170,9 @@ class VirtualMachine(pulumi.ComponentResource):
             f"{name}-enrol",
             args,
             create=host.apply(lambda desired: enrol(desired).command),
-            stdin=pulumi.Output.secret(token.stdout),
+            # Made secret only where it is known: an unknown secret, after a failed token, would end the whole program
+            # ("malformed RPC secret"), and with it every output.
+            stdin=token.stdout.apply(lambda text: pulumi.Output.secret(text)),
             delete=host.apply(drain),
             opts=child(entry),
         )
