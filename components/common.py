@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 from pulumi.output import UNKNOWN
 
+Value = TypeVar("Value")
 ISTIO_API = "networking.istio.io/v1"
 
 
@@ -33,3 +34,23 @@ def when_there(text: pulumi.Output[str], read: Callable[[str], str]) -> pulumi.O
         return read(value) if value.strip() else UNKNOWN
 
     return text.apply(convert)
+
+
+def certain(output: pulumi.Output[Value], otherwise: Value) -> pulumi.Output[Value]:
+    """The output; `otherwise` where it is unknown although this is no preview: what it comes from has failed.
+
+    With --continue-on-error the CLI goes on where a part of a chart has failed, and leaves unknown inputs out: a
+    command without anything to run would count as done.
+    """
+
+    preview = pulumi.runtime.is_dry_run()
+
+    async def known() -> bool:
+        return not preview or await output.is_known()
+
+    async def value() -> Any:
+        if preview or await output.is_known():
+            return await output.future(with_unknowns=True)
+        return otherwise
+
+    return pulumi.Output(output.resources(), value(), known(), output.is_secret())

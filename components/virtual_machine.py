@@ -6,7 +6,8 @@ The host's own part is decided by `hosts`; this carries it there, in an order in
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ import pulumi_command as command
 import pulumi_kubernetes as kubernetes
 from pulumi.output import UNKNOWN
 
+from components.common import certain
 from components.kubectl import ClusterAccess, create_token, delete_entry
 from components.workload import group_of_vm, registration_spec
 from hosts.plan import DesiredHost, Package, configure, confirm, drain, enrol, unconfigure
@@ -121,6 +123,17 @@ def token_command(args: VirtualMachineArgs, secret: Any) -> Any:
     )
 
 
+def refusal(name: str) -> str:
+    """What runs on the VM where there is nothing to set it up with: it fails, and changes nothing."""
+    line = {
+        "vm": name,
+        "code": "mesh-not-ready",
+        "fact": "istiod's root certificate or the east-west gateway's address is not known: something before it failed",
+        "hint": "see the other errors of this run; then run it again",
+    }
+    return f"echo {shlex.quote(json.dumps(line))} >&2; exit 1"
+
+
 class VirtualMachine(pulumi.ComponentResource):
     """A VM whose sidecar is installed, enrolled and confirmed.
 
@@ -141,15 +154,18 @@ class VirtualMachine(pulumi.ComponentResource):
             lambda known: desired_host(name, args, *known)
         )
 
+        def on_host(text: Callable[[DesiredHost], str]) -> pulumi.Output[str]:
+            return certain(host.apply(text), refusal(name))
+
         def child(*depends_on: pulumi.Resource, **options: Any) -> pulumi.ResourceOptions:
             return pulumi.ResourceOptions(parent=self, depends_on=list(depends_on), **options)
 
         configured = _on_host(
             f"{name}-configure",
             args,
-            create=host.apply(lambda desired: configure(desired).command),
-            stdin=host.apply(lambda desired: configure(desired).stdin),
-            delete=host.apply(unconfigure),
+            create=on_host(lambda desired: configure(desired).command),
+            stdin=on_host(lambda desired: configure(desired).stdin),
+            delete=on_host(unconfigure),
             opts=child(*args.after),
         )
         secret = kubernetes.core.v1.Secret(
@@ -169,17 +185,17 @@ class VirtualMachine(pulumi.ComponentResource):
         enrolled = _on_host(
             f"{name}-enrol",
             args,
-            create=host.apply(lambda desired: enrol(desired).command),
+            create=on_host(lambda desired: enrol(desired).command),
             # Made secret only where it is known: an unknown secret, after a failed token, would end the whole program
             # ("malformed RPC secret"), and with it every output.
             stdin=token.stdout.apply(lambda text: pulumi.Output.secret(text)),
-            delete=host.apply(drain),
+            delete=on_host(drain),
             opts=child(entry),
         )
         confirmed = _on_host(
             f"{name}-confirm",
             args,
-            create=host.apply(lambda desired: confirm(desired).command),
+            create=on_host(lambda desired: confirm(desired).command),
             opts=child(enrolled),
         )
         self.steps = {

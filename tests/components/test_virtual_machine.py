@@ -1,5 +1,7 @@
 """One VM: what is registered, in which order, and where its secrets are."""
 
+import json
+import subprocess
 from typing import Any
 
 import pulumi
@@ -165,6 +167,29 @@ def test_before_the_mesh_is_there_a_preview_shows_the_steps_as_unknown() -> None
     done = run(program, preview=True)
     assert {f"billing-1-{step}" for step in STEPS} <= done.names
     assert done["billing-1-configure"].inputs["stdin"] == "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+
+
+def test_without_the_mesh_an_up_fails_on_the_host_and_changes_nothing() -> None:
+    """An input that is left out would let a command that does nothing count as done."""
+    unknown = pulumi.output.UNKNOWN
+
+    def program() -> dict[str, Any]:
+        failed = pulumi.Output.from_input("").apply(lambda _: unknown)
+        return dict(VirtualMachine("billing-1", arguments(root_certificate=failed)).steps)
+
+    done = run(program)
+    for step in ("configure", "enrol", "confirm"):
+        command = done[f"billing-1-{step}"].inputs["create"]
+        ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+        assert ran.returncode == 1
+        assert json.loads(ran.stderr)["code"] == "mesh-not-ready"
+        assert json.loads(ran.stderr)["vm"] == "billing-1"
+
+
+def test_a_token_that_failed_is_no_secret() -> None:
+    """The CLI refuses an unknown secret, and with it the program and all of its outputs."""
+    enrolled = vm_run(failing=("billing-1-token",))["billing-1-enrol"]
+    assert enrolled.inputs["stdin"] == "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 
 
 def test_a_failed_step_leaves_what_comes_after_it_without_result() -> None:
