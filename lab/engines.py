@@ -95,8 +95,10 @@ class PulumiCli:
 
     def holds(self) -> bool:
         """See `Engine`."""
-        latest = _json(self.state).get("checkpoint", {}).get("latest") or {}
-        return bool(latest.get("resources") or latest.get("pending_operations"))
+        return bool(self._latest("resources") or self._latest("pending_operations"))
+
+    def _latest(self, part: str) -> Any:
+        return (_json(self.state).get("checkpoint", {}).get("latest") or {}).get(part)
 
     @property
     def state(self) -> Path:
@@ -116,6 +118,8 @@ class PulumiCli:
             "PULUMI_CONFIG_PASSPHRASE_FILE": str(paths.PULUMI / "passphrase"),
             "PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER": "true",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
+            # A run that was killed may have made objects that the state does not hold; the next one takes them over.
+            "PULUMI_K8S_UPSERT_EXISTING_OBJECTS": "true",
         }
 
     def prepare(self, stack_file: Path | None = None) -> None:
@@ -135,16 +139,31 @@ class PulumiCli:
         shutil.copy(paths.CHECKOUT / "Pulumi.yaml", paths.PULUMI)
         shutil.copy(stack_file or paths.CHECKOUT / self.stack_file.name, self.stack_file)
         if not self.state.exists():
-            init = ["pulumi", "-C", str(paths.PULUMI), "stack", "select", self.stack, "--create", "--non-interactive"]
-            self._pulumi(init)
-        locks = list(paths.PULUMI.glob(".pulumi/locks/**/*.json"))
-        if locks and all(_is_stale(lock) for lock in locks):
-            self._pulumi(["pulumi", "cancel", "--stack", self.stack, "--yes", "--non-interactive"])
+            self._pulumi(["stack", "select", "--create"])
+        self._recover()
 
-    def _pulumi(self, argv: list[str]) -> None:
-        done = subprocess.run(argv, cwd=paths.CHECKOUT, env=self.variables(), capture_output=True, text=True)
+    def _recover(self) -> None:
+        """Make the stack usable after a run that was killed: it leaves a lock, and what it was creating on a list.
+
+        The CLI warns of that list in every run to come, and asks about it only on a terminal.
+        """
+        locks = list(paths.PULUMI.glob(".pulumi/locks/**/*.json"))
+        if not all(_is_stale(lock) for lock in locks):
+            return
+        if locks:
+            self._pulumi(["cancel", "--yes"])
+        if self._latest("pending_operations"):
+            exported = json.loads(self._pulumi(["stack", "export"]))
+            del exported["deployment"]["pending_operations"]
+            self._pulumi(["stack", "import"], json.dumps(exported))
+
+    def _pulumi(self, arguments: list[str], stdin: str = "") -> str:
+        """Run the CLI where it finds the copies, and return what it prints."""
+        argv = ["pulumi", "-C", str(paths.PULUMI), *arguments, "--stack", self.stack, "--non-interactive"]
+        done = subprocess.run(argv, env=self.variables(), input=stdin, capture_output=True, text=True)
         if done.returncode:
             raise LabError(f"{' '.join(argv)}: {done.stderr.strip()}; ENGINE=embedded does without the CLI")
+        return done.stdout
 
 
 def choose(stack: str, environment: Mapping[str, str], *, wanted: str, has_cli: bool) -> Engine:

@@ -129,4 +129,17 @@ def test_only_the_lock_of_a_killed_run_is_taken_away(places: Path, holder: str, 
         put(paths.PULUMI / ".pulumi/locks/organization/istio-vm-mesh/dev/1.json", {"pid": pid})
         engine.prepare()
         process.kill()
-    assert ("cancel --stack dev" in log.read_text()) == cancelled
+    assert ("cancel --yes --stack dev" in log.read_text()) == cancelled
+
+
+def test_what_a_killed_run_was_creating_is_taken_off_the_list(places: Path) -> None:
+    engine, _ = cli_with_recorder(places)
+    put(engine.state, {"checkpoint": {"latest": {"resources": [], "pending_operations": [{"type": "creating"}]}}})
+    exported = {"version": 3, "deployment": {"resources": [], "pending_operations": [{"type": "creating"}]}}
+    put(places / "exported", exported)
+    program = places / "bin" / "pulumi"
+    program.write_text(
+        f"#!/bin/sh\ncase $4 in export) cat {places}/exported ;; import) cat > {places}/imported ;; esac\n"
+    )
+    engine.prepare()
+    assert json.loads((places / "imported").read_text()) == {"version": 3, "deployment": {"resources": []}}
