@@ -36,6 +36,15 @@ def when_there(text: pulumi.Output[str], read: Callable[[str], str]) -> pulumi.O
     return text.apply(convert)
 
 
+def made_first(resource: pulumi.Resource) -> list[pulumi.Resource]:
+    """What a look at the cluster waits for: the resource, and in a preview nothing, since nothing is made.
+
+    A chart of which any part would change is unknown in the CLI's previews, and all that waited for it with it: every
+    VM would seem to change.
+    """
+    return [] if pulumi.runtime.is_dry_run() else [resource]
+
+
 def certain(output: pulumi.Output[Value], otherwise: Value) -> pulumi.Output[Value]:
     """The output; `otherwise` where it is unknown although this is no preview: what it comes from has failed.
 

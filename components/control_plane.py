@@ -16,7 +16,7 @@ import pulumi
 import pulumi_command as command
 import pulumi_kubernetes as kubernetes
 
-from components.common import when_there
+from components.common import made_first, when_there
 from components.kubectl import ClusterAccess, read_when_there
 from components.values import ISTIO_NAMESPACE, base_values, chart_reference, istiod_values, mesh_config, suffixed
 
@@ -122,7 +122,7 @@ class ControlPlane(pulumi.ComponentResource):
                 wait=not pulumi.runtime.is_dry_run(),
             ),
             logging=command.local.Logging.NONE,
-            opts=pulumi.InvokeOutputOptions(parent=self, depends_on=[istiod]),
+            opts=pulumi.InvokeOutputOptions(parent=self, depends_on=made_first(istiod)),
         ).stdout
         self.root_certificate = when_there(pem, lambda text: f"{text.strip()}\n")
         self.istiod_host = f"{suffixed('istiod', args.revision)}.{ISTIO_NAMESPACE}.svc"

@@ -12,7 +12,7 @@ import pulumi
 import pulumi_command as command
 import pulumi_kubernetes as kubernetes
 
-from components.common import ISTIO_API, istio_object, when_there
+from components.common import ISTIO_API, istio_object, made_first, when_there
 from components.kubectl import ClusterAccess, read_when_there
 from components.values import ISTIO_NAMESPACE, chart_reference, deep_merge, plain_revision, suffixed
 
@@ -155,7 +155,7 @@ class EastWestGateway(pulumi.ComponentResource):
                 wait=not pulumi.runtime.is_dry_run(),
             ),
             logging=command.local.Logging.NONE,
-            opts=pulumi.InvokeOutputOptions(parent=self, depends_on=[chart]),
+            opts=pulumi.InvokeOutputOptions(parent=self, depends_on=made_first(chart)),
         ).stdout
         self.address = when_there(ingress, first_address)
         self.ready = (chart, istiod, routes)
