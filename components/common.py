@@ -51,7 +51,6 @@ def certain(output: pulumi.Output[Value], otherwise: Value) -> pulumi.Output[Val
     With --continue-on-error the CLI goes on where a part of a chart has failed, and leaves unknown inputs out: a
     command without anything to run would count as done.
     """
-
     preview = pulumi.runtime.is_dry_run()
 
     async def known() -> bool:
