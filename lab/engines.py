@@ -21,6 +21,8 @@ PROJECT = "istio-vm-mesh"
 RUN_SECONDS = 1800
 """Deadline of a run. Its steps have their own; this one is for an engine that waits for itself, as the CLI does
 after a failed delete-before-replace under --continue-on-error (pulumi/pulumi#16373)."""
+GRACE_SECONDS = 30
+"""How long an engine that is asked to end may take to leave everything in order."""
 
 
 class Engine(Protocol):
@@ -214,8 +216,11 @@ def _run(argv: list[str], environment: Mapping[str, str], seconds: float) -> int
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
         print(f"{' '.join(argv)}: ended after {seconds:.0f} s; the next run continues from there", file=sys.stderr)
-        process.terminate()
-        return process.wait() or 1
+        for stop in (process.terminate, process.terminate, process.kill):  # the CLI ends at once when asked twice
+            stop()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(GRACE_SECONDS) or 1
+        return 1
     except KeyboardInterrupt:  # the terminal has sent it to the engine, too
         return process.wait() or 130
 

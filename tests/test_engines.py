@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from lab_places import move
 
-from lab import paths
+from lab import engines, paths
 from lab.engines import Embedded, Engine, PulumiCli, choose
 from lab.errors import LabError
 
@@ -143,3 +143,11 @@ def test_what_a_killed_run_was_creating_is_taken_off_the_list(places: Path) -> N
     )
     engine.prepare()
     assert json.loads((places / "imported").read_text()) == {"version": 3, "deployment": {"resources": []}}
+
+
+def test_a_run_that_never_ends_is_ended(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, _ = cli_with_recorder(places)
+    hold("pulumi")
+    (places / "bin" / "pulumi").write_text('#!/bin/sh\ntrap "" TERM\nwhile :; do sleep 0.05; done\n')
+    monkeypatch.setattr(engines, "GRACE_SECONDS", 0.2)
+    assert engine.run("up", seconds=0.2) != 0
