@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from cli_stack import CliStack
 from stack import Kubectl, Stack, committed_config
 
 from lab.progress import Progress
@@ -35,6 +36,9 @@ def kubectl(lab_environment: dict[str, str]) -> Kubectl:
 @pytest.fixture(scope="session")
 def dev_stack(lab_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Stack:
     stack = Stack(tmp_path_factory.mktemp("stack") / "Pulumi.dev.yaml", lab_environment)
+    cli = CliStack(stack.file, lab_environment)
+    if cli.engine.holds():  # `make up` with ENGINE=pulumi: one engine at a time manages the objects
+        cli.destroy()
     stack.up()
     return stack
 

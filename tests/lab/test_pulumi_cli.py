@@ -1,0 +1,172 @@
+"""The same program on the Pulumi CLI: its main path, its worst moments, its plans against the embedded engine's."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from cli_stack import CliStack
+from stack import COMMITTED, PROJECT, Config, Stack, changes, committed_config
+
+from lab.run import environment
+
+pytestmark = [pytest.mark.lab, pytest.mark.pulumi, pytest.mark.timeout(600)]
+
+UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+"""What the CLI stores as an output that it does not know."""
+
+Plan = Mapping[str, Any]
+
+
+def billing(config: Config) -> Config:
+    workload: Config = config["workloads"]["billing"]
+    return workload
+
+
+def another_vm(config: Config) -> None:
+    known_hosts = (PROJECT / ".lab/ssh/known_hosts").read_text().split()
+    billing(config)["vms"]["billing-9"] = {"address": "10.77.0.99", "hostKey": " ".join(known_hosts[1:3])}
+
+
+EDITS: dict[str, Callable[[Config], Any]] = {
+    "nothing": lambda config: None,
+    "label": lambda config: billing(config)["labels"].update(version="v2"),
+    "port": lambda config: billing(config)["ports"].update(admin=9090),
+    "probe": lambda config: billing(config)["probe"]["httpGet"].update(path="/"),
+    "VM removed": lambda config: billing(config)["vms"].pop("billing-2"),
+    "VM added": another_vm,
+    "VM address": lambda config: billing(config)["vms"]["billing-2"].update(address="10.77.0.23", hostKey=KEY),
+    "VM label": lambda config: billing(config)["vms"]["billing-2"].update(labels={"version": "v2"}),
+    "environment of istiod": lambda config: config["istio"]["values"]["env"].update(PILOT_ENABLE_ALPN_FILTER="true"),
+    "mesh config": lambda config: config["istio"]["values"]["meshConfig"].update(accessLogFile="/dev/null"),
+    "workload removed": lambda config: config["workloads"].pop("billing"),
+}
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEGkbW4cDqzJ5WVcmNDS3s7DLLkfwhBcqhEtgc6HlIwF"
+
+
+def plans(stack: Stack) -> dict[str, Plan]:
+    """What an engine would do about each edit."""
+    found = {}
+    for name, edit in EDITS.items():
+        stack.config = committed_config()
+        edit(stack.config)
+        found[name] = stack.preview()
+    stack.config = committed_config()
+    return found
+
+
+@dataclass(frozen=True)
+class Both:
+    """The dev stack on the CLI, and what either engine said of it."""
+
+    cli: CliStack
+    embedded_plans: Mapping[str, Plan]
+    cli_plans: Mapping[str, Plan]
+    embedded_outputs: Mapping[str, Any]
+
+
+@pytest.fixture(scope="module")
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    """Hand the stack from the embedded engine to the CLI for this module; one engine manages it at a time."""
+    if not shutil.which("pulumi"):
+        pytest.skip("needs the pulumi CLI and its kubernetes and command plugins on PATH")
+    embedded: Stack = request.getfixturevalue("dev_stack")
+    cli = CliStack(tmp_path_factory.mktemp("cli") / "Pulumi.dev.yaml", environment(os.environ))
+    outputs, embedded_plans = embedded.outputs(), plans(embedded)
+    try:
+        destroyed = embedded.run("destroy")
+        assert destroyed.returncode == 0, destroyed.stdout + destroyed.stderr
+        fresh = {"fresh": embedded.preview()}, {"fresh": cli.preview()}
+        cli.up()
+        yield Both(cli, embedded_plans | fresh[0], plans(cli) | fresh[1], outputs)
+    finally:
+        cli.config = committed_config()
+        cli.destroy()
+        embedded.up()
+
+
+def steps(plan: Plan) -> dict[str, dict[str, Any]]:
+    """A plan's steps by URN and operation, with each changed property and how it changes.
+
+    Left out is what lab/README.md lists as different between the engines.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for step in plan["steps"]:
+        kind, name = step["urn"].split("::")[-2:]
+        chart_itself = kind.endswith("kubernetes:helm.sh/v4:Chart") and step["op"] == "update"
+        physical = step["op"] in ("create-replacement", "delete-replaced")
+        if step["op"] != "same" and not (physical or chart_itself or name.startswith("default_")):
+            found[f"{step['op']} {step['urn']}"] = {
+                one_spelling(path): diff["kind"] for path, diff in (step.get("detailedDiff") or {}).items()
+            }
+    return found
+
+
+def one_spelling(path: str) -> str:
+    """A property path with plain names, and of a connection, which is secret as a whole, no more than that."""
+    plain = re.sub(r'\["([^"]*)"\]', r".\1", path)
+    return "connection" if plain.startswith("connection.") else plain
+
+
+def without_time(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Outputs without what is another one each time a stack is brought up."""
+    vms = {
+        name: {key: value for key, value in vm.items() if key not in ("since", "certificate")}
+        for name, vm in outputs["registration"]["vms"].items()
+    }
+    mesh = {key: value for key, value in outputs["mesh"].items() if key != "rootCertificateSha256"}
+    return {**outputs, "mesh": mesh, "registration": {**outputs["registration"], "vms": vms}}
+
+
+def test_the_main_path(both: Both) -> None:
+    committed = COMMITTED.read_bytes()
+    assert both.cli.states() == {"billing-1": "healthy", "billing-2": "healthy"}
+    assert both.cli.live() == {"billing-1": "healthy", "billing-2": "healthy"}
+    outputs = both.cli.outputs()
+    assert without_time(outputs) == without_time(both.embedded_outputs)
+    assert "unchanged" in both.cli.up()
+    assert both.cli.outputs() == outputs
+    assert COMMITTED.read_bytes() == committed
+
+
+@pytest.mark.parametrize("edit", ["fresh", *EDITS])
+def test_both_engines_plan_the_same_steps_for_the_same_properties(both: Both, edit: str) -> None:
+    assert steps(both.embedded_plans[edit]) == steps(both.cli_plans[edit])
+
+
+def test_an_unreachable_vm_takes_nothing_from_the_others_outputs(both: Both) -> None:
+    cli = both.cli
+    another_vm(cli.config)
+    billing(cli.config)["labels"]["version"] = "v9"
+    done = cli.run("up")
+    assert done.returncode != 0
+    assert "billing-9-configure" in done.stdout + done.stderr
+    outputs = cli.outputs()
+    assert cli.states() == {"billing-1": "healthy", "billing-2": "healthy", "billing-9": "unreachable"}
+    assert outputs["registration"]["summary"] == {"healthy": 2, "unreachable": 1}
+    assert all(outputs["registration"]["vms"][vm]["certificate"]["serial"] for vm in ("billing-1", "billing-2"))
+    assert UNKNOWN not in str(outputs)
+    cli.config = committed_config()
+    cli.up()
+    assert changes(cli.preview()) == {}
+
+
+def test_a_killed_run_is_continued_by_the_next(both: Both) -> None:
+    cli = both.cli
+    cli.destroy()
+    for seconds in (9.0, 5.0, 14.0):
+        run = cli.start("up")
+        with pytest.raises(subprocess.TimeoutExpired):
+            run.communicate(timeout=seconds)
+        os.killpg(run.pid, signal.SIGKILL)
+        run.communicate()
+    cli.up()
+    assert cli.states() == {"billing-1": "healthy", "billing-2": "healthy"}
+    assert changes(cli.preview()) == {}
