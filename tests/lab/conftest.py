@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,17 @@ from stack import Kubectl, Stack, committed_config
 from lab.progress import Progress
 from lab.run import environment
 from lab.runtime import Lab, LabSpec
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without the pulumi CLI, say in one line that its tests are skipped."""
+    waiting = [item for item in items if item.get_closest_marker("pulumi")]
+    if waiting and not shutil.which("pulumi"):
+        reason = f"{len(waiting)} tests need the pulumi CLI and its kubernetes and command plugins on PATH"
+        waiting[0].add_marker(pytest.mark.skip(reason=reason))
+        config.hook.pytest_deselected(items=waiting[1:])
+        items[:] = [item for item in items if item not in waiting[1:]]
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +13,6 @@ from typing import Any
 import pytest
 from cli_stack import CliStack
 from stack import COMMITTED, PROJECT, Config, Stack, changes, committed_config
-
-from lab.run import environment
 
 pytestmark = [pytest.mark.lab, pytest.mark.pulumi, pytest.mark.timeout(600)]
 
@@ -73,23 +70,20 @@ class Both:
 
 
 @pytest.fixture(scope="module")
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+def both(dev_stack: Stack, lab_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     """Hand the stack from the embedded engine to the CLI for this module; one engine manages it at a time."""
-    if not shutil.which("pulumi"):
-        pytest.skip("needs the pulumi CLI and its kubernetes and command plugins on PATH")
-    embedded: Stack = request.getfixturevalue("dev_stack")
-    cli = CliStack(tmp_path_factory.mktemp("cli") / "Pulumi.dev.yaml", environment(os.environ))
-    outputs, embedded_plans = embedded.outputs(), plans(embedded)
+    cli = CliStack(tmp_path_factory.mktemp("cli") / "Pulumi.dev.yaml", lab_environment)
+    outputs, embedded_plans = dev_stack.outputs(), plans(dev_stack)
     try:
-        destroyed = embedded.run("destroy")
+        destroyed = dev_stack.run("destroy")
         assert destroyed.returncode == 0, destroyed.stdout + destroyed.stderr
-        fresh = {"fresh": embedded.preview()}, {"fresh": cli.preview()}
+        fresh = {"fresh": dev_stack.preview()}, {"fresh": cli.preview()}
         cli.up()
         yield Both(cli, embedded_plans | fresh[0], plans(cli) | fresh[1], outputs)
     finally:
         cli.config = committed_config()
         cli.destroy()
-        embedded.up()
+        dev_stack.up()
 
 
 def steps(plan: Plan) -> dict[str, dict[str, Any]]:
