@@ -25,10 +25,9 @@ def settle(run: Deployment, goal: Goal, old: Record | None) -> Record:
     """
     reference, provider = run.resolve(goal)
     record = replace(goal.record, provider=reference)
-    fresh = old is None or old.external or old.pending_replacement
-    if old is None or fresh:
+    if old is None or old.pending_replacement:
         inputs = _check(provider, record, None, record.inputs, goal.name)
-        return _create(run, provider, replace(record, inputs=inputs), None if old is None else old)
+        return _create(run, provider, replace(record, inputs=inputs), old)
     wanted = diffs.ignore_changes(record.inputs, old.inputs, goal.ignore_changes)
     record = replace(record, inputs=_check(provider, record, old.inputs, wanted, goal.name))
     diff = _diff(run, provider, old, record)
@@ -75,7 +74,7 @@ def _create(
     """Create a resource; an old one that still exists is kept in state, to be deleted when the program has ended."""
     urn = record.urn
     changes: dict[str, Record | None] = {}
-    if old is not None and not old.pending_replacement and not old.external:
+    if old is not None and not old.pending_replacement:
         changes[f"{urn}#{uuid.uuid4().hex[:8]}"] = replace(old, urn=urn, delete=True)
     op = "create" if old is None else "create-replacement"
     step = Step(op, urn, old, record, diff or Diff(changed=True))
@@ -114,15 +113,10 @@ def _update(run: Deployment, provider: Provider | None, old: Record, record: Rec
 def _replace(
     run: Deployment, provider: Provider | None, old: Record, record: Record, diff: Diff, first_delete: bool | None
 ) -> Record:
-    if old.protect and record.protect:
-        raise ProviderError("it is protected and would have to be replaced; remove `protect` from it first")
     run.replaced.add(record.urn)
     if not (diff.delete_before_replace if first_delete is None else first_delete):
         return _create(run, provider, record, old, diff)
     condemned = in_dependency_order(_condemned(run, replace(old, urn=record.urn)))
-    for victim in condemned:
-        if victim.urn != record.urn and victim.protect:
-            raise ProviderError(f"{victim.urn} is protected and would have to be replaced with it")
     names = {victim.urn for victim in condemned}
     for victim in reversed(condemned):
         delete_before(run, victim, names)
@@ -137,7 +131,7 @@ def _condemned(run: Deployment, root: Record) -> list[Record]:
         count = len(found)
         for record in list(run.state.records.values()):
             settled = record.urn in found or record.urn in run.seen or record.delete or record.pending_replacement
-            if not settled and record.custom and not record.external and _falls_with(run, record, set(found)):
+            if not settled and record.custom and _falls_with(run, record, set(found)):
                 found[record.urn] = record
     return list(found.values())
 
@@ -147,7 +141,7 @@ def _falls_with(run: Deployment, record: Record, condemned: set[str]) -> bool:
     if record.deleted_with in condemned or record.provider.rpartition("::")[0] in condemned:
         return True
     touched = {name for name, sources in record.property_dependencies.items() if condemned & set(sources)}
-    provider = run.registry.builtin(record.type) or run.registry.get(record.provider, run.state.records)
+    provider = run.registry.of(record, run.state.records)
     if not touched or provider is None:
         return False
     before = strip_secrets(record.inputs)

@@ -16,7 +16,7 @@ from lab.engine import urns
 from lab.engine.diffs import compare
 from lab.engine.model import Events, Goal, Step, StepError, explain
 from lab.engine.providers.base import Child, Context, Diff, Provider, ProviderError
-from lab.engine.registry import Registry
+from lab.engine.registry import STACK_REFERENCE, Registry, referenced_stack
 from lab.engine.state import Record, State
 from lab.engine.values import UNKNOWN, ResourceReference, copy_secrets, has_unknown, make_secret, strip_secrets, veil
 
@@ -82,7 +82,7 @@ class Deployment:
         except StepError:
             pass
         except Exception as error:
-            self.fail(urn, explain(error))
+            self.events.message("error", urn, explain(error))
         self.failed.add(urn)
         return None
 
@@ -170,7 +170,6 @@ class Deployment:
                 parent=parent.urn,
                 provider=reference,
                 dependencies=tuple(self.urn(parent.urn, other.type, other.name) for other in before(child)),
-                protect=parent.protect,
                 retain_on_delete=parent.retain_on_delete,
                 deleted_with=parent.deleted_with,
             )
@@ -189,30 +188,11 @@ class Deployment:
             if outputs != record.outputs:
                 self.state.commit({urn: replace(record, outputs=outputs)})
 
-    def read(self, goal: Goal) -> Record | None:
-        """Look up a resource that something else manages; None where that failed."""
-        self.seen.add(goal.record.urn)
-        return self._guarded(goal.record.urn, lambda: self._read(goal))
-
-    def _read(self, goal: Goal) -> Record:
-        record = goal.record
-        self._may_run(record)
-        if not record.id:
-            if self.preview:
-                return replace(record, outputs=record.inputs)
-            raise ProviderError("its id comes from something that failed")
-        reference, provider = self.resolve(goal)
-        found = provider and provider.read(record.type, record.id, strip_secrets(record.inputs))
-        if not found:
-            raise ProviderError(f"there is no object {record.id}")
-        record = replace(record, external=True, provider=reference, inputs=found[0])
-        result = finished(record, record.id, found[1])
-        step = Step("read", record.urn, self.state.records.get(record.urn), result)
-        self.events.begin(step)
-        if result != step.old:
-            self.state.commit({record.urn: result})
-        self.events.end(step)
-        return result
+    def read(self, type_: str, identity: str) -> dict[str, Any]:
+        """Return what a resource that something else manages puts out; raises ProviderError."""
+        if type_ != STACK_REFERENCE:
+            raise ProviderError(f"reading a {type_} that exists already is not supported by the embedded engine")
+        return referenced_stack(self.state.folder, identity)
 
     def invoke(self, token: str, args: dict[str, Any], reference: str, version: str) -> dict[str, Any]:
         """Call a provider's function; raises ProviderError."""
@@ -227,11 +207,10 @@ class Deployment:
 
     def resolve(self, goal: Goal) -> tuple[str, Provider | None]:
         """Return reference and provider of a resource; no provider where its configuration is not known yet."""
-        type_ = goal.record.type
-        if builtin := self.registry.builtin(type_):
-            return "", builtin
-        reference = goal.record.provider or self._default_provider(urns.package_of(type_), goal.version)
-        provider = self.registry.get(reference, self.state.records)
+        type_, reference = goal.record.type, goal.record.provider
+        if not urns.is_provider(type_):
+            reference = reference or self._default_provider(urns.package_of(type_), goal.version)
+        provider = self.registry.of(replace(goal.record, provider=reference), self.state.records)
         if provider is not None and not provider.supports(type_):
             raise ProviderError(f"resource type {type_} is not supported by the embedded engine")
         return reference, provider
@@ -254,11 +233,6 @@ class Deployment:
     def urn(self, parent: str, type_: str, name: str) -> str:
         """Return the URN of a resource of this stack."""
         return urns.make(self.stack, self.project, parent, type_, name)
-
-    def fail(self, urn: str, text: str) -> StepError:
-        """Tell a failure that no step stands for."""
-        self.events.message("error", urn, text)
-        return StepError(text)
 
     def context(self, record: Record, action: str, *, adopt: bool = False) -> Context:
         """Return what a provider gets to know about a step."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lab.engine.providers.base import Diff, PropertyDiff
+from lab.engine.providers.base import Diff, PropertyDiff, Values
 from lab.engine.values import Secret, make_secret, strip_secrets
 
 Path = tuple[str | int, ...]
@@ -69,6 +69,21 @@ def compare(old: Any, new: Any, path: Path = ()) -> dict[str, PropertyDiff]:
         return {}
     kind = "add" if old is MISSING else "delete" if new is MISSING else "update"
     return {format_path(path): PropertyDiff(kind)}
+
+
+def diff_inputs(old: Values, new: Values, forced: Sequence[Path] = (), *, delete_before_replace: bool = False) -> Diff:
+    """Compare inputs; for a provider to which nothing else matters.
+
+    Args:
+        old: The inputs that the resource was made with.
+        new: Those that it is to have.
+        forced: A change at or below one of these paths (or one that swallows it) forces a replacement.
+        delete_before_replace: Whether the old resource must go before the new one can come.
+    """
+    detailed = compare(old, new)
+    paths = {text: parse_path(text) for text in detailed}
+    replaced = tuple(text for text, path in paths.items() if any(covers(p, path) or covers(path, p) for p in forced))
+    return Diff(bool(detailed), replaced, bool(replaced) and delete_before_replace, detailed)
 
 
 def covers(pattern: Path, path: Path) -> bool:

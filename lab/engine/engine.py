@@ -89,7 +89,7 @@ class Engine:
             stack=self.stack,
             project=project.name,
             state=state,
-            registry=Registry(self._packages, self.state),
+            registry=Registry(self._packages),
             events=display,
             preview=preview,
             provider_config=project.provider_config(),

@@ -18,7 +18,7 @@ from lab.engine.values import HIDDEN, UNKNOWN, Secret, redact
 if TYPE_CHECKING:
     from lab.engine.display import Display
 
-SYMBOLS = {"create": "+", "update": "~", "replace": "+-", "delete": "-", "read": ">"}
+SYMBOLS = {"create": "+", "update": "~", "replace": "+-", "delete": "-"}
 """Steps that a plan shows; a replacement's parts are in its one line."""
 DONE = {
     "create": ("+", "created"),
@@ -26,7 +26,6 @@ DONE = {
     "create-replacement": ("+", "created anew"),
     "delete-replaced": ("-", "deleted old"),
     "delete": ("-", "deleted"),
-    "read": (">", "read"),
 }
 SUMMARY = {"create": "created", "update": "updated", "replace": "replaced", "delete": "deleted", "same": "unchanged"}
 MAX_LINES = 60
@@ -142,7 +141,7 @@ def diagnostics(
 
 def counts(steps: Iterable[Step]) -> Counter[str]:
     """Count steps as Pulumi does: a replacement once."""
-    return Counter(step.op for step in steps if step.op not in ("create-replacement", "delete-replaced", "read"))
+    return Counter(step.op for step in steps if step.op not in ("create-replacement", "delete-replaced"))
 
 
 def summary(

@@ -43,6 +43,11 @@ def make(stack: str, project: str, parent: str, type_: str, name: str) -> str:
     return str(Urn(stack, project, type_ if chain == STACK_TYPE else f"{chain}${type_}", name))
 
 
+def is_provider(type_: str) -> bool:
+    """Tell whether a type is that of provider resources."""
+    return type_.startswith(PROVIDER_PREFIX)
+
+
 def package_of(type_: str) -> str:
     """Return the package that a type or function token belongs to."""
     return type_.removeprefix(PROVIDER_PREFIX).split(":", 1)[0]

@@ -93,6 +93,9 @@ def test_types_and_options_that_the_engine_does_not_have(stack):
         Other("other")
         Cloud("aws:s3:Bucket", "bucket", {})
         Thing("imported", opts=Opts(import_="x"))
+        Thing("protected", opts=Opts(protect=True))
+        Thing("read", opts=Opts(id="x"))
+        Thing("file", content=pulumi.StringAsset("x"))
         Thing("fine")
         """
     )
@@ -102,6 +105,9 @@ def test_types_and_options_that_the_engine_does_not_have(stack):
     assert "package aws is not part of the embedded engine" in result.text
     assert "bucket" in errors
     assert errors["imported"] == "`import` is not supported by the embedded engine"
+    assert errors["protected"] == "`protect` is not supported by the embedded engine"
+    assert errors["read"] == "reading a fake:index:Thing that exists already is not supported by the embedded engine"
+    assert errors["file"] == "assets and archives are not supported by the embedded engine"
     assert sorted(stack.objects()) == ["fine"]
 
 

@@ -134,7 +134,7 @@ def test_verbs(client: KubeClient, server: Server) -> None:
     pod = {"metadata": {"name": "p", "namespace": "n"}}
     kind = client.kind("v1", "Pod")
     server.asked.clear()
-    client.create(kind, pod, "m", dry_run=True)
+    client.apply(kind, pod, "m", dry_run=True, force=False)
     client.apply(kind, pod, "m", dry_run=False, force=True)
     client.replace(kind, pod, "m", dry_run=False)
     client.delete(kind, "n", "p", "Foreground")
@@ -142,7 +142,7 @@ def test_verbs(client: KubeClient, server: Server) -> None:
     one, all_ = "/api/v1/namespaces/n/pods/p", "/api/v1/namespaces/n/pods"
     warn = {"fieldManager": "m", "fieldValidation": "Warn"}
     assert [(asked["method"], asked["path"], asked["query"]) for asked in server.asked] == [
-        ("POST", all_, warn | {"dryRun": "All"}),
+        ("PATCH", one, warn | {"force": "false", "dryRun": "All"}),
         ("PATCH", one, warn | {"force": "true"}),
         ("PUT", one, {"fieldManager": "m"}),
         ("DELETE", one, {}),

@@ -6,10 +6,10 @@ Polling, because it survives whatever happens to a watch; half a second is littl
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-from lab.engine.providers import kube_objects, kube_ready, kube_wait_for
+from lab.engine.providers import kube_objects, kube_ready
 from lab.engine.providers.base import Context, ProviderError
 from lab.engine.providers.kube_client import ApiError, Kind, KubeClient, Object, Unreachable
 
@@ -17,8 +17,6 @@ DEFAULT_TIMEOUT: Final = 600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 0.5
 _SETTLE: Final = 2.0
 """Seconds that a Service must be without any endpoint until that counts as meant so."""
-_SKIPS_DELETE: Final = {"Namespace", "Pod", "ReplicationController", "DaemonSet", "Deployment", "StatefulSet", "Job"}
-_OWNS_PODS: Final = {"Deployment", "StatefulSet", "DaemonSet", "Job"}
 
 
 class NotReady(Exception):
@@ -77,7 +75,7 @@ def until_gone(client: KubeClient, kind: Kind, inputs: Object, uid: str, context
         ProviderError: It is still there, with what holds it.
     """
     skip = kube_objects.annotation(inputs, kube_objects.SKIP_AWAIT) == "true"
-    if skip and inputs.get("kind") in _SKIPS_DELETE:
+    if skip and inputs.get("kind") in ("Namespace", "Deployment"):
         return
     timeout, begun, pause = timeout_of(inputs, context), time.monotonic(), _FIRST_PAUSE
     metadata = inputs["metadata"]
@@ -92,25 +90,23 @@ def until_gone(client: KubeClient, kind: Kind, inputs: Object, uid: str, context
             raise ProviderError(f"deleting {live['kind']} {kube_objects.identity(live)}: {why}{_holding(live)}")
 
 
-def _readiness(client: KubeClient, inputs: Object, live: Object) -> Callable[[Object], str] | None:
+def _readiness(client: KubeClient, inputs: Object, live: Object) -> kube_ready.Check | None:
     if kube_objects.annotation(inputs, kube_objects.SKIP_AWAIT) == "true":
         return None
     if text := kube_objects.annotation(live, "pulumi.com/waitFor"):
         try:
-            conditions = kube_wait_for.parse(text)
+            return kube_ready.wait_for(text)
         except ValueError as error:
             raise NotReady(f"annotation pulumi.com/waitFor: {error}", live) from None
-        return lambda obj: "; ".join(filter(None, (condition.missing(obj) for condition in conditions)))
-    identity = (live["apiVersion"], live["kind"])
-    if identity == ("v1", "Service"):
+    if (live["apiVersion"], live["kind"]) == ("v1", "Service"):
         return _service(client)
-    return kube_ready.READY.get(identity)
+    return kube_ready.READY.get((live["apiVersion"], live["kind"]))
 
 
-def _service(client: KubeClient) -> Callable[[Object], str]:
+def _service(client: KubeClient) -> kube_ready.Check:
     empty_since: float | None = None
 
-    def missing(service: Object) -> str:
+    def missing(service: Mapping[str, Any]) -> str:
         nonlocal empty_since
         lacking = kube_ready.load_balancer(service)
         if lacking or not kube_ready.has_endpoints(service):
@@ -136,7 +132,7 @@ def _evidence(client: KubeClient, live: Object) -> str:
     metadata = live["metadata"]
     namespace, names = metadata.get("namespace"), {metadata["name"]}
     try:
-        if live["kind"] in _OWNS_PODS:
+        if live["kind"] == "Deployment":
             pods = client.list("v1", "Pod", namespace, live["spec"].get("selector", {}).get("matchLabels", {}))
             names |= {pod["metadata"]["name"] for pod in pods}
             lines += [line for pod in pods for line in kube_ready.pod_troubles(pod)]

@@ -184,11 +184,6 @@ class KubeClient:
         items: list[Object] = found.get("items", [])
         return items
 
-    def create(self, kind: Kind, obj: Object, manager: str, *, dry_run: bool) -> Object:
-        """Create an object that must not exist."""
-        query = {"fieldManager": manager, "fieldValidation": "Warn"} | ({"dryRun": "All"} if dry_run else {})
-        return self.request("POST", kind.url(obj["metadata"].get("namespace")), query=query, body=obj)
-
     def apply(self, kind: Kind, obj: Object, manager: str, *, dry_run: bool, force: bool) -> Object:
         """Apply on the server's side: fields that this manager no longer names go away."""
         query = {"fieldManager": manager, "force": str(force).lower(), "fieldValidation": "Warn"}
@@ -208,19 +203,6 @@ class KubeClient:
         self.request("DELETE", kind.url(namespace, name), body={"propagationPolicy": propagation})
 
 
-def active_cluster(kubeconfig: str | None, context: str | None) -> Mapping[str, Any] | None:
-    """Return what a kubeconfig (a path or text) says of the cluster it points to, or None where it cannot be read."""
-    try:
-        path = _kubeconfig_file(kubeconfig)
-        content = yaml.safe_load(Path(path).read_text()) if path else {}
-        contexts = {item["name"]: item["context"] for item in content["contexts"]}
-        clusters = {item["name"]: item["cluster"] for item in content["clusters"]}
-        found: Mapping[str, Any] = clusters[contexts[context or content["current-context"]]["cluster"]]
-    except (OSError, yaml.YAMLError, LookupError, TypeError):
-        return None
-    return found
-
-
 def _kubeconfig_file(kubeconfig: str | None) -> str | None:
     """Return the path; a kubeconfig given as text is kept in a private file until the process ends."""
     if not kubeconfig:
@@ -238,8 +220,6 @@ def _kubeconfig_file(kubeconfig: str | None) -> str | None:
 def _error(status: int, text: str) -> ApiError:
     try:
         answer = json.loads(text)
-    except ValueError:
-        answer = {}
-    if not isinstance(answer, dict):
-        answer = {}
-    return ApiError(status, str(answer.get("reason", "")), str(answer.get("message") or text or f"HTTP {status}"))
+        return ApiError(status, str(answer.get("reason", "")), str(answer.get("message", text)))
+    except (ValueError, AttributeError):
+        return ApiError(status, "", text or f"HTTP {status}")
