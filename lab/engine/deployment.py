@@ -14,7 +14,8 @@ from typing import Any
 
 from lab.engine import urns
 from lab.engine.diffs import compare
-from lab.engine.model import Events, Goal, Step, StepError, explain
+from lab.engine.display import Display
+from lab.engine.model import Goal, Step, StepError, explain
 from lab.engine.providers.base import Child, Context, Diff, Provider, ProviderError
 from lab.engine.registry import STACK_REFERENCE, Registry, referenced_stack
 from lab.engine.state import Record, State
@@ -31,7 +32,7 @@ class Deployment:
         project: str,
         state: State,
         registry: Registry,
-        events: Events,
+        events: Display,
         preview: bool,
         provider_config: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
@@ -101,11 +102,10 @@ class Deployment:
 
     def _former(self, goal: Goal) -> Record | None:
         """Find the resource in state, under a former URN if need be, and move it to its URN of now."""
-        urn, parent = goal.record.urn, goal.record.parent
-        former = [alias.resolve(urn, parent, self._renamed) for alias in goal.aliases]
+        urn, parent, records = goal.record.urn, goal.record.parent, self.state.records
+        former = [*goal.aliases]
         if parent in self._renamed:
             former += [urns.inherited(name, parent, self._renamed[parent]) for name in [urn, *former]]
-        records = self.state.records
         match = next((name for name in [urn, *former] if name in records and name not in self.seen - {urn}), None)
         if match is None or match == urn:
             return records.get(urn)

@@ -15,7 +15,7 @@ from lab.engine.deletion import delete_rest
 from lab.engine.deployment import Deployment
 from lab.engine.display import Display
 from lab.engine.monitor import Monitor, serve
-from lab.engine.process import Program, ProgramProcess
+from lab.engine.process import ProgramProcess
 from lab.engine.providers import PACKAGES, ProviderFactory
 from lab.engine.registry import Registry, stack_outputs
 from lab.engine.state import State, locked
@@ -42,7 +42,7 @@ class Engine:
         stack_file: Path | None = None,
         state: Path | None = None,
         packages: Mapping[str, ProviderFactory] = PACKAGES,
-        launch: Callable[[], Program] = ProgramProcess,
+        launch: Callable[[], ProgramProcess] = ProgramProcess,
     ) -> None:
         self.directory, self.stack = directory.resolve(), stack
         self._stack_file = stack_file
@@ -97,7 +97,7 @@ class Engine:
         for urn in sorted(state.creating):
             display.message("warning", urn, "it was being created when the last run ended, so it may exist")
         display.old_outputs = stack_outputs(state)
-        with display.watch(), _interrupts(run, display):
+        with _interrupts(run, display):
             yield run, project
         display.new_outputs = stack_outputs(state)
         state.close()

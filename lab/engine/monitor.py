@@ -23,7 +23,7 @@ from lab.engine.providers.base import ProviderError
 from lab.engine.state import Record
 from lab.engine.values import from_struct, to_struct
 
-FEATURES = ("SECRETS", "RESOURCE_REFERENCES", "OUTPUT_VALUES", "ALIAS_SPECS", "DELETED_WITH")
+FEATURES = ("SECRETS", "RESOURCE_REFERENCES", "OUTPUT_VALUES", "DELETED_WITH")
 THREADS = 2000
 """Calls that may wait at once; threads are made as they are needed."""
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -36,7 +36,6 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
 
     def __init__(self, run: Deployment) -> None:
         self._run = run
-        self._root = ""
         self.stack_outputs: dict[str, Any] | None = None
         """What the program exported; set once it came to its end."""
 
@@ -97,15 +96,6 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
             self._run.events.message(severity, request.urn, request.message)
         return empty_pb2.Empty()
 
-    def GetRootResource(self, request: Any, context: Any) -> Any:
-        """Return what SetRootResource stored."""
-        return engine_pb2.GetRootResourceResponse(urn=self._root)
-
-    def SetRootResource(self, request: Any, context: Any) -> Any:
-        """Remember the stack's URN."""
-        self._root = request.urn
-        return engine_pb2.SetRootResourceResponse()
-
     def RequirePulumiVersion(self, request: Any, context: Any) -> Any:
         """Accept any: the range is about the CLI, which is not here."""
         return engine_pb2.RequirePulumiVersionResponse()
@@ -140,20 +130,13 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
         return Goal(
             record=record,
             name=request.name,
-            aliases=tuple(_alias(alias) for alias in request.aliases),
+            aliases=tuple(request.aliasURNs),
             ignore_changes=tuple(request.ignoreChanges),
             delete_before_replace=request.deleteBeforeReplace if request.deleteBeforeReplaceDefined else None,
             remote=request.remote,
             version=request.version,
             problem="; ".join(unsupported),
         )
-
-
-def _alias(alias: Any) -> urns.Alias:
-    spec = alias.spec
-    return urns.Alias(
-        alias.urn, spec.name, spec.type, spec.stack, spec.project, spec.parentUrn, no_parent=spec.noParent
-    )
 
 
 def _seconds(text: str) -> float:

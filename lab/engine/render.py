@@ -70,8 +70,8 @@ def _changes(step: Step, *, more: bool) -> list[str]:
     old, new = step.old, step.new
     if old is None or new is None:
         return lines
-    for path, change in sorted(step.diff.detailed.items()):
-        before = get(old.inputs if change.input_diff else old.outputs, parse_path(path))
+    for path in sorted(step.diff.detailed):
+        before = get(old.inputs, parse_path(path))
         lines += change_lines(path, before, get(new.inputs, parse_path(path)), more=more)
     if old.init_errors:
         lines.append(f"(the last run did not see it ready: {old.init_errors[0].splitlines()[0]})")
@@ -189,7 +189,5 @@ def _step(step: Step) -> dict[str, Any]:
         result["diffReasons"] = reasons
     if step.diff.replace:
         result["replaceReasons"] = sorted({str(parse_path(path)[0]) for path in step.diff.replace})
-    result["detailedDiff"] = {
-        path: {"kind": change.kind, "inputDiff": change.input_diff} for path, change in detailed.items()
-    } or None
+    result["detailedDiff"] = {path: {"kind": kind, "inputDiff": True} for path, kind in detailed.items()} or None
     return result

@@ -147,7 +147,6 @@ def test_files_that_are_wrong_or_missing(stack):
         stack.up()
     assert str(error.value).splitlines() == [
         "configuration of stack dev:",
-        '  demo:count: must be of type integer (got "many")',
         "  demo:need: missing; Pulumi.yaml declares it without a default",
         "  demo:key: is encrypted (`secure`), which only the pulumi CLI can read; use it (ENGINE=pulumi), "
         "or for the lab give the value as a file that is not committed",

@@ -131,7 +131,7 @@ class TestCheckAndDiff:
         old = {"create": "a", "triggers": [1]}
         changed = PROVIDER.diff(LOCAL, "i", old, {}, {"create": "b", "triggers": [1], "stdin": "s"})
         assert (changed.changed, changed.replace) == (True, ())
-        assert {path: item.kind for path, item in changed.detailed.items()} == {"create": "update", "stdin": "add"}
+        assert changed.detailed == {"create": "update", "stdin": "add"}
         assert PROVIDER.diff(LOCAL, "i", old, {}, {"create": "a", "triggers": [2]}).replace == ("triggers[0]",)
         assert not PROVIDER.diff(LOCAL, "i", old, {}, dict(old)).changed
 

@@ -14,16 +14,6 @@ Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class PropertyDiff:
-    """How one property changes, under its path (`spec.replicas`, `metadata.labels["a.b/c"]`, `ports[0]`)."""
-
-    kind: str
-    """`add`, `delete` or `update`; with `-replace` behind it when this change forces a replacement."""
-    input_diff: bool = True
-    """True when inputs differ, false when only the live object differs from what was wanted."""
-
-
-@dataclass(frozen=True)
 class Diff:
     """A provider's answer to whether and how a resource must change."""
 
@@ -32,8 +22,9 @@ class Diff:
     """Paths whose change forces a replacement; empty for an update in place."""
     delete_before_replace: bool = False
     """True when old and new cannot exist side by side (a fixed name, say)."""
-    detailed: Mapping[str, PropertyDiff] = field(default_factory=dict)
-    """By path; where empty, the engine compares the inputs itself."""
+    detailed: Mapping[str, str] = field(default_factory=dict)
+    """`add`, `delete` or `update` by path (`spec.replicas`, `metadata.labels["a.b/c"]`, `ports[0]`), with `-replace`
+    behind it when this change forces a replacement; where empty, the engine compares the inputs itself."""
 
 
 @dataclass(frozen=True)
