@@ -26,15 +26,6 @@ class Project:
     config: dict[str, str] = field(default_factory=dict)
     secret_keys: tuple[str, ...] = ()
 
-    def provider_config(self) -> dict[str, dict[str, str]]:
-        """Return the configuration of default providers, by package."""
-        result: dict[str, dict[str, str]] = {}
-        for key, value in self.config.items():
-            package, _, name = key.partition(":")
-            if package != self.name:
-                result.setdefault(package, {})[name] = value
-        return result
-
 
 def load(directory: Path, stack: str, stack_file: Path | None = None) -> Project:
     """Read both files, or raise ConfigError; `stack_file` stands in for Pulumi.<stack>.yaml where it is given."""
@@ -61,7 +52,7 @@ def load(directory: Path, stack: str, stack_file: Path | None = None) -> Project
         for key, value in values.items()
         if _encrypted(value)
     ]
-    problems += [f"{key}: needs a namespace, `{name}:{key}`" for key in values if ":" not in key]
+    problems += [f"{key}: must be one of the project's own keys, `{name}:...`" for key in values if not _own(key, name)]
     if problems:
         raise ConfigError("configuration of stack {}:\n{}".format(stack, "\n".join(f"  {text}" for text in problems)))
     main = directory / (project.get("main") or ".")
@@ -80,6 +71,10 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must be a mapping")
     return data
+
+
+def _own(key: str, project: str) -> bool:
+    return key.startswith(f"{project}:")
 
 
 def _encrypted(value: Any) -> bool:

@@ -34,11 +34,9 @@ class Deployment:
         registry: Registry,
         events: Display,
         preview: bool,
-        provider_config: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.stack, self.project, self.preview = stack, project, preview
         self.state, self.registry, self.events = state, registry, events
-        self.provider_config = provider_config or {}
         self.cancelled = threading.Event()
         self.on_cancel: Callable[[], None] = lambda: None
         """Stops the program when the run is interrupted."""
@@ -223,7 +221,7 @@ class Deployment:
         urn = self.urn("", type_, name)
         with self._lock:
             if urn not in self.seen:
-                inputs = ({"version": version} if version else {}) | dict(self.provider_config.get(package, {}))
+                inputs = {"version": version} if version else {}
                 record = Record(urn=urn, type=type_, custom=True, inputs=inputs, parent=stack)
                 self.register(Goal(record=record, name=name))
             if urn in self.failed:

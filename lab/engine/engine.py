@@ -92,7 +92,6 @@ class Engine:
             registry=Registry(self._packages),
             events=display,
             preview=preview,
-            provider_config=project.provider_config(),
         )
         for urn in sorted(state.creating):
             display.message("warning", urn, "it was being created when the last run ended, so it may exist")

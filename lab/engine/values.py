@@ -180,7 +180,7 @@ def copy_secrets(outputs: Any, inputs: Any) -> Any:
     return outputs
 
 
-def secret_strings(value: Any, *, shortest: int = 4, inside: int = 4) -> set[str]:
+def secret_strings(value: Any, *, shortest: int = 4, inside: int = 4, secret: bool = False) -> set[str]:
     """Collect the texts of secrets, for hiding them wherever else they turn up.
 
     Args:
@@ -188,20 +188,17 @@ def secret_strings(value: Any, *, shortest: int = 4, inside: int = 4) -> set[str
         shortest: Shorter texts are left out: they are in every other word.
         inside: The same for texts inside an object that is secret as a whole, where most are harmless (the SDK makes
             an ssh connection secret, its user and address too).
+        secret: Whether the value is secret as a whole.
     """
     match value:
-        case Secret(value=str() as text):
-            return {text} if len(text.strip()) >= shortest and text != UNKNOWN_STRING else set()
-        case Secret(value=Mapping() as content):
-            parts = [Secret(item) for item in content.values()]
-            return set().union(*(secret_strings(part, shortest=inside, inside=inside) for part in parts))
-        case Secret(value=list() as content):
-            parts = [Secret(item) for item in content]
-            return set().union(*(secret_strings(part, shortest=inside, inside=inside) for part in parts))
-        case Mapping():
-            return set().union(*(secret_strings(item, shortest=shortest, inside=inside) for item in value.values()))
-        case list() | tuple():
-            return set().union(*(secret_strings(item, shortest=shortest, inside=inside) for item in value))
+        case Secret(value=content):
+            return secret_strings(content, shortest=shortest, inside=inside, secret=True)
+        case str():
+            return {value} if secret and len(value.strip()) >= shortest and value != UNKNOWN_STRING else set()
+        case Mapping() | list() | tuple():
+            items = value.values() if isinstance(value, Mapping) else value
+            limit = inside if secret else shortest
+            return set().union(*(secret_strings(item, shortest=limit, inside=inside, secret=secret) for item in items))
         case _:
             return set()
 

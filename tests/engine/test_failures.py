@@ -150,7 +150,7 @@ def test_files_that_are_wrong_or_missing(stack):
         "  demo:need: missing; Pulumi.yaml declares it without a default",
         "  demo:key: is encrypted (`secure`), which only the pulumi CLI can read; use it (ENGINE=pulumi), "
         "or for the lab give the value as a file that is not committed",
-        "  bare: needs a namespace, `demo:bare`",
+        "  bare: must be one of the project's own keys, `demo:...`",
     ]
     (stack.directory / "Pulumi.dev.yaml").unlink()
     with pytest.raises(ConfigError, match=r"Pulumi\.dev\.yaml does not exist"):

@@ -106,17 +106,17 @@ def test_chart_from_a_repository(calls: Path) -> None:
 
 def test_release_check(calls: Path, chart: str) -> None:
     helm = helm_of(Cluster())
-    checked = helm.check(None, {"chart": chart, "values": {"a": UNKNOWN}, "keyring": ""}, name="it")
+    checked = helm.check({"chart": chart, "name": "it", "values": {"a": UNKNOWN}, "keyring": ""})
     assert (checked["namespace"], checked["timeout"], checked["version"]) == ("mine", 300, "1.2.3")
-    assert checked["name"].startswith("it-")
-    assert helm.check(checked, {"chart": chart}, name="it")["name"] == checked["name"]
+    with pytest.raises(CheckError, match="name: is required"):
+        helm.check({"chart": chart})
     with pytest.raises(CheckError, match="postrender: is not supported by the embedded engine"):
-        helm.check(None, {"chart": chart, "postrender": "x"}, name="it")
+        helm.check({"chart": chart, "postrender": "x"})
     (calls / "answer").write_text("version: 7.0.0\n")
-    assert helm.check(None, {"chart": "oci://example.com/x"}, name="it")["version"] == "7.0.0"
+    assert helm.check({"chart": "oci://example.com/x", "name": "it"})["version"] == "7.0.0"
     (calls / "error").write_text("Error: chart not found\n")
     with pytest.raises(CheckError, match="chart: helm show failed: chart not found"):
-        helm.check(None, {"chart": "oci://example.com/x"}, name="it")
+        helm.check({"chart": "oci://example.com/x", "name": "it"})
 
 
 def test_release_flags_and_outputs(calls: Path, chart: str) -> None:

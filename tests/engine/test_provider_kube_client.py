@@ -136,20 +136,18 @@ def test_verbs(client: KubeClient, server: Server) -> None:
     server.asked.clear()
     client.apply(kind, pod, "m", dry_run=True, force=False)
     client.apply(kind, pod, "m", dry_run=False, force=True)
-    client.replace(kind, pod, "m", dry_run=False)
-    client.delete(kind, "n", "p", "Foreground")
+    client.delete(kind, "n", "p")
     client.list("v1", "Pod", "n", {"a": "b", "c": "d"})
     one, all_ = "/api/v1/namespaces/n/pods/p", "/api/v1/namespaces/n/pods"
     warn = {"fieldManager": "m", "fieldValidation": "Warn"}
     assert [(asked["method"], asked["path"], asked["query"]) for asked in server.asked] == [
         ("PATCH", one, warn | {"force": "false", "dryRun": "All"}),
         ("PATCH", one, warn | {"force": "true"}),
-        ("PUT", one, {"fieldManager": "m"}),
         ("DELETE", one, {}),
         ("GET", all_, {"labelSelector": "a=b,c=d"}),
     ]
-    assert server.asked[1]["type"] == "application/apply-patch+yaml"
-    assert server.asked[3]["body"] == {"propagationPolicy": "Foreground"}
+    assert server.asked[0]["type"] == "application/apply-patch+yaml"
+    assert server.asked[2]["body"] == {"propagationPolicy": "Foreground"}
 
 
 def test_errors_carry_the_servers_words(client: KubeClient, server: Server) -> None:

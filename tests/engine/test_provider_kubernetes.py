@@ -69,18 +69,11 @@ class TestProvider:
     def test_supports(self, type_: str, supported: bool) -> None:
         assert KubernetesProvider({}).supports(type_) is supported
 
-    def test_check_fills_in_kind_name_and_namespace(self, provider: KubernetesProvider) -> None:
-        checked = provider.check("kubernetes:core/v1:ConfigMap", None, {"data": {"a": "b"}}, name="settings")
-        name = checked["metadata"]["name"]
-        assert name.startswith("settings-") and len(name) == len("settings-") + 8
-        assert checked == {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "data": {"a": "b"},
-            "metadata": {"name": name, "annotations": {"pulumi.com/autonamed": "true"}, "namespace": "default"},
-        }
-        again = provider.check("kubernetes:core/v1:ConfigMap", checked, {"data": {"a": "c"}}, name="settings")
-        assert again["metadata"] == checked["metadata"]
+    def test_check_fills_in_kind_and_namespace(self, provider: KubernetesProvider) -> None:
+        new = {"data": {"a": "b"}, "metadata": {"name": "n"}, "immutable": None}
+        checked = provider.check("kubernetes:core/v1:ConfigMap", None, new, name="settings")
+        metadata = {"name": "n", "namespace": "default"}
+        assert checked == {"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}, "metadata": metadata}
 
     def test_check_keeps_a_given_name_and_gives_no_namespace_to_what_has_none(
         self, provider: KubernetesProvider
@@ -97,9 +90,10 @@ class TestProvider:
         assert provider.check(type_, None, {"metadata": {"name": UNKNOWN}}, name="x")["metadata"]["name"] is UNKNOWN
         assert provider.check(type_, None, {"metadata": UNKNOWN}, name="x")["metadata"] is UNKNOWN
 
-    def test_check_refuses_generate_name(self, provider: KubernetesProvider) -> None:
-        with pytest.raises(CheckError, match=r"metadata\.generateName: is not supported"):
-            provider.check("kubernetes:core/v1:ConfigMap", None, {"metadata": {"generateName": "a-"}}, name="x")
+    @pytest.mark.parametrize("new", [{}, {"metadata": {"generateName": "a-"}}, {"metadata": "x"}])
+    def test_check_makes_up_no_names(self, provider: KubernetesProvider, new: dict[str, Any]) -> None:
+        with pytest.raises(CheckError, match=r"metadata\.name: is required"):
+            provider.check("kubernetes:core/v1:ConfigMap", None, new, name="x")
 
     @pytest.mark.parametrize(
         ("type_", "old", "new", "replace"),
@@ -124,9 +118,6 @@ class TestProvider:
         olds, news = (manifest(kind, "n", version=api_version, **fields) for fields in (old, new))
         diff = provider.diff(type_, "n", olds, {}, news)
         assert (diff.changed, diff.replace, diff.delete_before_replace) == (True, replace, bool(replace))
-        generated = {"annotations": {"pulumi.com/autonamed": "true"}}
-        olds, news = (obj | {"metadata": obj["metadata"] | generated} for obj in (olds, news))
-        assert not provider.diff(type_, "n", olds, {}, news).delete_before_replace
 
     def test_diff_of_another_name_replaces_and_both_may_live(self) -> None:
         diff = KubernetesProvider({}).diff(
@@ -156,7 +147,9 @@ class TestProvider:
 
     def test_kubeconfig_that_cannot_be_used(self) -> None:
         with pytest.raises(ProviderError, match="kubeconfig /no/such/file cannot be used"):
-            KubernetesProvider({"kubeconfig": "/no/such/file"}).check("kubernetes:core/v1:Pod", None, {}, name="n")
+            KubernetesProvider({"kubeconfig": "/no/such/file"}).check(
+                "kubernetes:core/v1:Pod", None, {"metadata": {"name": "n"}}, name="n"
+            )
 
 
 class TestObjects:
@@ -183,9 +176,9 @@ class TestObjects:
         assert kube_objects.preview_of(dry, headless, "m")["spec"]["clusterIP"] == "None"
 
     def test_field_manager_is_the_resources_own_and_is_kept(self) -> None:
-        first = kube_objects.field_manager({}, {}, URN)
-        assert first == kube_objects.field_manager({}, {}, URN) != kube_objects.field_manager({}, {}, URN + "2")
-        assert kube_objects.field_manager({}, {"__fieldManager": "old"}, URN) == "old"
+        first = kube_objects.field_manager({}, URN)
+        assert first == kube_objects.field_manager({}, URN) != kube_objects.field_manager({}, URN + "2")
+        assert kube_objects.field_manager({"__fieldManager": "old"}, URN) == "old"
         assert kube_objects.is_ours({"metadata": {"managedFields": [{"manager": first}]}}, first)
         assert not kube_objects.is_ours({"metadata": {"managedFields": [{"manager": "kubectl"}]}}, first)
 
@@ -309,29 +302,6 @@ class TestReady:
     def test_endpoints(self) -> None:
         slices = [{"endpoints": [{"conditions": {"ready": True}}, {"conditions": {"ready": False}}, {}]}, {}]
         assert kube_ready.endpoints(slices) == (2, 1)
-
-    def test_pod_troubles(self) -> None:
-        status = {
-            "phase": "Pending",
-            "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Full", "message": "no room"}],
-            "containerStatuses": [
-                {
-                    "name": "c",
-                    "ready": False,
-                    "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}},
-                    "lastState": {"terminated": {"exitCode": 2, "message": "boom\n"}},
-                },
-                {"name": "d", "ready": False, "state": {"running": {}}},
-                {"name": "e", "ready": True, "state": {"running": {}}},
-            ],
-        }
-        obj = manifest("Pod", "p", spec={}, status=status)
-        assert kube_ready.pod_troubles(obj) == [
-            "pod p: Full: no room",
-            "pod p: container c: CrashLoopBackOff: back-off",
-            "pod p: container c: ended with exit code 2: boom",
-            "pod p: container d: running but not ready",
-        ]
 
 
 def namespaced(_: str, kind: str) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import tempfile
@@ -69,12 +68,12 @@ class Helm:
         skip_await = bool(given.get("skipAwait"))
         return chart_children.children(objects, prefix, namespace, self._is_namespaced, skip_await=skip_await)
 
-    def check(self, old: Values | None, new: Values, *, name: str) -> dict[str, Any]:
+    def check(self, new: Values) -> dict[str, Any]:
         """Fill in a release's defaults and the chart's version; a chart that is not there is an error."""
         inputs = {key: value for key, value in new.items() if value is not None}
         _refuse_others(inputs, _RELEASE_INPUTS)
         if not inputs.get("name"):
-            inputs["name"] = old["name"] if old else f"{name}-{secrets.token_hex(4)}"
+            raise CheckError([("name", "is required: the embedded engine makes up no names")])
         inputs["namespace"] = inputs.get("namespace") or self._namespace
         if not inputs.get("skipAwait"):
             inputs.setdefault("timeout", _TIMEOUT)

@@ -192,15 +192,9 @@ class KubeClient:
         url = kind.url(meta.get("namespace"), meta["name"])
         return self.request("PATCH", url, query=query, body=obj, content_type=_APPLY)
 
-    def replace(self, kind: Kind, obj: Object, manager: str, *, dry_run: bool) -> Object:
-        """Put an object in the place of the one that is there."""
-        meta = obj["metadata"]
-        query = {"fieldManager": manager} | ({"dryRun": "All"} if dry_run else {})
-        return self.request("PUT", kind.url(meta.get("namespace"), meta["name"]), query=query, body=obj)
-
-    def delete(self, kind: Kind, namespace: str | None, name: str, propagation: str) -> None:
-        """Ask for the deletion of an object; raises ApiError 404 where there is none."""
-        self.request("DELETE", kind.url(namespace, name), body={"propagationPolicy": propagation})
+    def delete(self, kind: Kind, namespace: str | None, name: str) -> None:
+        """Ask for the deletion of an object and what it owns; raises ApiError 404 where there is none."""
+        self.request("DELETE", kind.url(namespace, name), body={"propagationPolicy": "Foreground"})
 
 
 def _kubeconfig_file(kubeconfig: str | None) -> str | None:

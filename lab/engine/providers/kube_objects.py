@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
 from lab.engine.diffs import Path
 from lab.engine.values import UNKNOWN, Secret
 
-AUTONAMED: Final = "pulumi.com/autonamed"
 SKIP_AWAIT: Final = "pulumi.com/skipAwait"
 TIMEOUT: Final = "pulumi.com/timeoutSeconds"
 PATCH_FORCE: Final = "pulumi.com/patchForce"
-PROPAGATION: Final = "pulumi.com/deletionPropagationPolicy"
-FIELD_MANAGER: Final = "pulumi.com/patchFieldManager"
 _SERVER_OWNED: Final = (
     "creationTimestamp",
     "deletionGracePeriodSeconds",
@@ -66,21 +62,6 @@ def identity(obj: Mapping[str, Any]) -> str:
     return "/".join(part for part in (metadata.get("namespace"), metadata["name"]) if part)
 
 
-def named(obj: Mapping[str, Any], old: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
-    """Return the object with a name: its own, the generated one it had, or a new `<name>-<8 hex digits>`."""
-    metadata = obj.get("metadata") or {}
-    if metadata is UNKNOWN or metadata.get("name"):
-        return dict(obj)
-    if old is not None and annotation(old, AUTONAMED) == "true":
-        made = old["metadata"]["name"]
-    else:
-        made = f"{name}-{secrets.token_hex(4)}"
-    annotations = metadata.get("annotations") or {}
-    if annotations is not UNKNOWN:
-        annotations = {**annotations, AUTONAMED: "true"}
-    return {**obj, "metadata": {**metadata, "name": made, "annotations": annotations}}
-
-
 def normalised(obj: Mapping[str, Any]) -> dict[str, Any]:
     """Return the object without what the server owns, and a Secret's `stringData` as `data`, for comparing."""
     result = {key: value for key, value in obj.items() if value is not None}
@@ -106,10 +87,9 @@ def replacing(obj: Mapping[str, Any]) -> list[Path]:
     return [("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace"), *_IMMUTABLE.get(kind, ())]
 
 
-def field_manager(obj: Mapping[str, Any], outputs: Mapping[str, Any], urn: str) -> str:
+def field_manager(outputs: Mapping[str, Any], urn: str) -> str:
     """Return the name under which fields are owned: one per resource, so that a second run is the same owner."""
-    chosen = annotation(obj, FIELD_MANAGER) or outputs.get("__fieldManager")
-    return str(chosen or f"pulumi-kubernetes-{hashlib.sha256(urn.encode()).hexdigest()[:8]}")
+    return str(outputs.get("__fieldManager") or f"pulumi-kubernetes-{hashlib.sha256(urn.encode()).hexdigest()[:8]}")
 
 
 def is_ours(live: Mapping[str, Any], manager: str) -> bool:

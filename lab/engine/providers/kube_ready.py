@@ -128,26 +128,6 @@ def _value(path: str, wanted: str | None, obj: Object) -> str:
     return "" if wanted in (None, shown) else f"{{{path}}} is {shown}, not {wanted}"
 
 
-def pod_troubles(obj: Object) -> list[str]:
-    """Return what keeps a pod from being ready, a line each; empty for one that is fine."""
-    status, name = obj.get("status", {}), obj["metadata"]["name"]
-    lines = [
-        f"pod {name}: {condition.get('reason', '')}: {condition.get('message', '')}"
-        for condition in _conditions(obj)
-        if condition["type"] == "PodScheduled" and condition["status"] != "True"
-    ]
-    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
-        state, last = container.get("state", {}), container.get("lastState", {}).get("terminated") or {}
-        where = f"pod {name}: container {container['name']}"
-        if waiting := state.get("waiting"):
-            lines.append(f"{where}: {waiting.get('reason', 'waiting')}: {waiting.get('message', '')}".rstrip(": "))
-        elif "running" in state and not container.get("ready"):
-            lines.append(f"{where}: running but not ready")
-        if code := (state.get("terminated") or last).get("exitCode"):
-            lines.append(f"{where}: ended with exit code {code}: {last.get('message') or ''}".strip().rstrip(":"))
-    return lines
-
-
 def _conditions(obj: Object) -> Sequence[Object]:
     return obj.get("status", {}).get("conditions") or []
 

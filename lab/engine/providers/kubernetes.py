@@ -65,21 +65,18 @@ class KubernetesProvider(Provider):
         return tuple(key for key in keys if old_config.get(key) != self._config.get(key))
 
     def check(self, type_: str, old: Values | None, new: Values, *, name: str) -> dict[str, Any]:
-        """Fill in apiVersion, kind, a name where there is none, and the namespace."""
+        """Fill in apiVersion, kind and the namespace."""
         if type_ == RELEASE:
-            return self._helm.check(old, new, name=name)
+            return self._helm.check(new)
         api_version, kind = kube_objects.kind_of(type_)
         inputs = {"apiVersion": api_version, "kind": kind} | {k: v for k, v in new.items() if v is not None}
         metadata = inputs.get("metadata")
         if metadata is UNKNOWN:
             return inputs
-        if metadata is not None and not isinstance(metadata, Mapping):
-            raise CheckError([("metadata", "must be an object")])
-        if (metadata or {}).get("generateName"):
-            raise CheckError([("metadata.generateName", "is not supported in Server-Side Apply mode")])
-        inputs = kube_objects.named(inputs, old, name)
-        if not inputs["metadata"].get("namespace") and self._is_namespaced(api_version, kind):
-            inputs["metadata"] = {**inputs["metadata"], "namespace": self._namespace}
+        if not isinstance(metadata, Mapping) or not metadata.get("name"):
+            raise CheckError([("metadata.name", "is required: the embedded engine makes up no names")])
+        if not metadata.get("namespace") and self._is_namespaced(api_version, kind):
+            inputs["metadata"] = {**metadata, "namespace": self._namespace}
         return inputs
 
     def diff(self, type_: str, id_: str, old_inputs: Values, old_outputs: Values, new_inputs: Values) -> Diff:
@@ -87,14 +84,14 @@ class KubernetesProvider(Provider):
         if type_ == RELEASE:
             return self._helm.diff(old_inputs, new_inputs)
         old, new = kube_objects.normalised(old_inputs), kube_objects.normalised(new_inputs)
-        same_place = _place(old) == _place(new) and kube_objects.annotation(new, kube_objects.AUTONAMED) != "true"
+        same_place = _place(old) == _place(new)
         return diff_inputs(old, new, kube_objects.replacing(new), delete_before_replace=same_place)
 
     def create(self, type_: str, inputs: Values, context: Context) -> tuple[str, dict[str, Any]]:
         """Create an object that must not exist yet (unless an earlier run of this resource made it), and await it."""
         if type_ == RELEASE:
             return self._helm.create(inputs, context)
-        manager = kube_objects.field_manager(inputs, {}, context.urn)
+        manager = kube_objects.field_manager({}, context.urn)
         if context.preview:
             dry = self._dry_run(inputs, manager, new=True)
             return "", dict(inputs) if dry is None else kube_objects.preview_of(dry, inputs, manager)
@@ -108,7 +105,7 @@ class KubernetesProvider(Provider):
         """Apply the new inputs and await the object."""
         if type_ == RELEASE:
             return self._helm.update(new_inputs, context)
-        manager = kube_objects.field_manager(new_inputs, old_outputs, context.urn)
+        manager = kube_objects.field_manager(old_outputs, context.urn)
         if context.preview:
             dry = self._dry_run(new_inputs, manager, new=False)
             return dict(new_inputs) if dry is None else kube_objects.outputs_of(dry, manager)
@@ -124,14 +121,12 @@ class KubernetesProvider(Provider):
             return None
         obj = kube_objects.wire(outputs if outputs.get("metadata") else inputs)
         metadata = obj["metadata"]
-        propagation = kube_objects.annotation(inputs, kube_objects.PROPAGATION).capitalize()
-        propagation = propagation if propagation in ("Orphan", "Background") else "Foreground"
         try:
             kind = self._client.kind(obj["apiVersion"], obj["kind"])
             live = self._client.get(kind, metadata.get("namespace"), metadata["name"])
             if live is None:
                 return None
-            self._client.delete(kind, metadata.get("namespace"), metadata["name"], propagation)
+            self._client.delete(kind, metadata.get("namespace"), metadata["name"])
             kube_await.until_gone(self._client, kind, obj, live["metadata"]["uid"], context)
         except NoKind:
             return None
@@ -178,12 +173,6 @@ class KubernetesProvider(Provider):
         return self._write(kind, obj, manager, dry_run=False)
 
     def _write(self, kind: Kind, obj: Object, manager: str, *, dry_run: bool) -> Object:
-        if obj["kind"] == "CustomResourceDefinition":  # applied definitions would keep fields that charts dropped
-            live = self._client.get(kind, None, obj["metadata"]["name"])
-            if live is not None:
-                version = {"resourceVersion": live["metadata"]["resourceVersion"]}
-                replaced = obj | {"metadata": obj["metadata"] | version}
-                return self._client.replace(kind, replaced, manager, dry_run=dry_run)
         force = kube_objects.annotation(obj, kube_objects.PATCH_FORCE) == "true"
         return self._client.apply(kind, obj, manager, dry_run=dry_run, force=force)
 
