@@ -16,8 +16,7 @@ from lab.engine.deployment import Deployment
 from lab.engine.display import Display
 from lab.engine.monitor import Monitor, serve
 from lab.engine.process import ProgramProcess
-from lab.engine.providers import PACKAGES, ProviderFactory
-from lab.engine.registry import Registry, stack_outputs
+from lab.engine.registry import PACKAGES, ProviderFactory, Registry, stack_outputs
 from lab.engine.state import State, locked
 from lab.engine.values import redact, strip_secrets
 

@@ -5,16 +5,33 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lab.engine import diffs, urns
-from lab.engine.providers import ProviderFactory
 from lab.engine.providers.base import Context, Diff, Provider, ProviderError, Values
 from lab.engine.state import Record, State
 from lab.engine.values import UNKNOWN_STRING, Secret, has_unknown, strip_secrets
 
 STACK_REFERENCE = "pulumi:pulumi:StackReference"
+ProviderFactory = Callable[[Values], Provider]
+
+
+def _imported(package: str, name: str) -> ProviderFactory:
+    """Return a factory that imports a package's module when a program first uses it."""
+
+    def make(config: Values) -> Provider:
+        provider: Provider = getattr(import_module(f"lab.engine.providers.{package}"), name)(config)
+        return provider
+
+    return make
+
+
+PACKAGES: Mapping[str, ProviderFactory] = {
+    "kubernetes": _imported("kubernetes", "KubernetesProvider"),
+    "command": _imported("command", "CommandProvider"),
+}
 
 
 class Registry:

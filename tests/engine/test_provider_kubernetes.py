@@ -52,6 +52,10 @@ class TestProvider:
             KubernetesProvider({"renderYamlToDirectory": "x", "enableServerSideApply": "false", "kubeconfig": None})
         assert [path for path, _ in failure.value.problems] == ["renderYamlToDirectory", "enableServerSideApply"]
 
+    def test_kubeconfig_as_text(self) -> None:
+        with pytest.raises(CheckError, match="kubeconfig: must be a path"):
+            KubernetesProvider({"kubeconfig": "apiVersion: v1\nkind: Config\n"})
+
     @pytest.mark.parametrize(
         ("type_", "supported"),
         [

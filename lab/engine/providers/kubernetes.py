@@ -32,6 +32,9 @@ class KubernetesProvider(Provider):
         ]
         if str(given.get("enableServerSideApply", "true")).lower() != "true":
             problems.append(("enableServerSideApply", "must be true: the embedded engine has no other way"))
+        text = str(given.get("kubeconfig", "")).strip()
+        if "\n" in text or text.startswith("{"):  # it would have to be written down for Helm, credentials and all
+            problems.append(("kubeconfig", "must be a path: the embedded engine takes no kubeconfig as text"))
         if problems:
             raise CheckError(problems)
         self._config = given
