@@ -37,39 +37,29 @@ def settle(run: Deployment, goal: Goal, old: Record | None) -> Record:
     if diff.changed or old.init_errors:
         return _update(run, provider, old, record, diff)
     record = finished(record, old.id, old.outputs)
-    step = Step("same", record.urn, old, record)
-    run.events.begin(step)
-    if record != run.state.records.get(record.urn):
-        run.state.commit({record.urn: record})
-    run.events.end(step)
-    return record
+    return run.note(Step("same", record.urn, old, record), record)
 
 
 def _check(
-    provider: Provider | None, record: Record, old: Mapping[str, Any] | None, new: Mapping[str, Any], name: str
+    provider: Provider, record: Record, old: Mapping[str, Any] | None, new: Mapping[str, Any], name: str
 ) -> dict[str, Any]:
-    if provider is None:
-        return dict(new)
     checked = provider.check(record.type, None if old is None else strip_secrets(old), strip_secrets(new), name=name)
     result: dict[str, Any] = copy_secrets(checked, new)
     return result
 
 
-def _diff(run: Deployment, provider: Provider | None, old: Record, new: Record) -> Diff:
+def _diff(run: Deployment, provider: Provider, old: Record, new: Record) -> Diff:
     if new.deleted_with in run.replaced:
         return Diff(changed=True, replace=("deletedWith",))
-    if provider is not None and run.registry.moved(old.provider, new.provider, run.state.records):
+    if run.registry.moved(old.provider, new.provider, run.state.records):
         return Diff(changed=True, replace=("provider",))
-    if provider is None:
-        diff = Diff(changed=bool(diffs.compare(old.inputs, new.inputs)))
-    else:
-        before, outputs, after = (strip_secrets(values) for values in (old.inputs, old.outputs, new.inputs))
-        diff = provider.diff(new.type, old.id, before, outputs, after)
+    before, outputs, after = (strip_secrets(values) for values in (old.inputs, old.outputs, new.inputs))
+    diff = provider.diff(new.type, old.id, before, outputs, after)
     return diffs.complete(diff, old.inputs, new.inputs, new.replace_on_changes)
 
 
 def _create(
-    run: Deployment, provider: Provider | None, record: Record, old: Record | None, diff: Diff | None = None
+    run: Deployment, provider: Provider, record: Record, old: Record | None, diff: Diff | None = None
 ) -> Record:
     """Create a resource; an old one that still exists is kept in state, to be deleted when the program has ended."""
     urn = record.urn
@@ -79,13 +69,11 @@ def _create(
     op = "create" if old is None else "create-replacement"
     step = Step(op, urn, old, record, diff or Diff(changed=True))
     if old is not None and old.pending_replacement:
-        _tell(run, Step("replace", urn, old, record, step.diff))
+        run.events.tell(Step("replace", urn, old, record, step.diff))
     if not run.preview:
         run.state.commit({}, creating={urn: True})
 
     def create() -> Record:
-        if provider is None:
-            return finished(record, "", record.inputs)
         # While its predecessor stands, an object that is found may be that one, and would be deleted in the end.
         context = run.context(record, "create", adopt=urn in run.adopt and not changes)
         identity, outputs = provider.create(record.type, strip_secrets(record.inputs), context)
@@ -93,16 +81,14 @@ def _create(
 
     record = _carry_out(run, step, create, changes, creating={urn: False})
     if changes:
-        _tell(run, Step("replace", urn, old, record, step.diff))
+        run.events.tell(Step("replace", urn, old, record, step.diff))
     return record
 
 
-def _update(run: Deployment, provider: Provider | None, old: Record, record: Record, diff: Diff) -> Record:
+def _update(run: Deployment, provider: Provider, old: Record, record: Record, diff: Diff) -> Record:
     record = replace(record, id=old.id)
 
     def update() -> Record:
-        if provider is None:
-            return finished(record, old.id, {**old.outputs, **record.inputs})
         before, outputs, after = (strip_secrets(values) for values in (old.inputs, old.outputs, record.inputs))
         context = run.context(record, "update")
         return finished(record, old.id, provider.update(record.type, old.id, before, outputs, after, context))
@@ -111,7 +97,7 @@ def _update(run: Deployment, provider: Provider | None, old: Record, record: Rec
 
 
 def _replace(
-    run: Deployment, provider: Provider | None, old: Record, record: Record, diff: Diff, first_delete: bool | None
+    run: Deployment, provider: Provider, old: Record, record: Record, diff: Diff, first_delete: bool | None
 ) -> Record:
     run.replaced.add(record.urn)
     if not (diff.delete_before_replace if first_delete is None else first_delete):
@@ -141,18 +127,13 @@ def _falls_with(run: Deployment, record: Record, condemned: set[str]) -> bool:
     if record.deleted_with in condemned or record.provider.rpartition("::")[0] in condemned:
         return True
     touched = {name for name, sources in record.property_dependencies.items() if condemned & set(sources)}
-    provider = run.registry.of(record, run.state.records)
-    if not touched or provider is None:
+    if not touched:
         return False
     before = strip_secrets(record.inputs)
     after = {name: UNKNOWN if name in touched else value for name, value in before.items()}
+    provider = run.registry.of(record, run.state.records)
     diff = provider.diff(record.type, record.id, before, strip_secrets(record.outputs), after)
     return bool(diffs.complete(diff, before, after, record.replace_on_changes).replace)
-
-
-def _tell(run: Deployment, step: Step) -> None:
-    run.events.begin(step)
-    run.events.end(step)
 
 
 def _carry_out(

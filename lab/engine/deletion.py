@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from lab.engine.deployment import Deployment
 from lab.engine.model import Step, StepError, explain
-from lab.engine.providers.base import ProviderError
 from lab.engine.state import Record
 from lab.engine.values import strip_secrets
 
@@ -45,8 +44,6 @@ def _delete(run: Deployment, record: Record, op: str, condemned: set[str]) -> No
         untouched = untouched or _succeeded_in_place(run, record)
         if record.custom and not untouched and not run.preview:
             provider = run.registry.of(record, run.state.records)
-            if provider is None:
-                raise ProviderError("its provider's configuration is not known")
             inputs, outputs = strip_secrets(record.inputs), strip_secrets(record.outputs)
             provider.delete(record.type, record.id, inputs, outputs, run.context(record, "delete"))
     except Exception as error:

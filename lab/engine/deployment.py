@@ -124,18 +124,19 @@ class Deployment:
             diff = Diff(changed=bool(changes), detailed=changes)
             record = replace(record, outputs=old.outputs)
         step = Step("create" if old is None else "update" if diff.changed else "same", record.urn, old, record, diff)
-        self.events.begin(step)
+        return self.note(step, record)
+
+    def note(self, step: Step, record: Record) -> Record:
+        """Record a resource about which nothing had to be done."""
         if record != self.state.records.get(record.urn):
             self.state.commit({record.urn: record})
-        self.events.end(step)
+        self.events.tell(step)
         return record
 
     def _remote(self, goal: Goal, old: Record | None) -> Record:
         """Register a component whose children the provider names, all of them at once as far as they allow."""
         reference, provider = self.resolve(goal)
         record = replace(goal.record, provider="")
-        if provider is None:
-            return self.component(record, old)
         context = self.context(record, "create")
         children = provider.construct(record.type, goal.name, strip_secrets(record.inputs), context)
         if children is None:
@@ -199,12 +200,10 @@ class Deployment:
             return {"urn": record.urn, "id": record.id, "state": record.outputs}
         reference = reference or self._default_provider(urns.package_of(token), version)
         provider = self.registry.get(reference, self.state.records)
-        if provider is None:
-            raise ProviderError(f"{token}: the provider's configuration is not known in this preview")
         return provider.invoke(token, strip_secrets(args))
 
-    def resolve(self, goal: Goal) -> tuple[str, Provider | None]:
-        """Return reference and provider of a resource; no provider where its configuration is not known yet."""
+    def resolve(self, goal: Goal) -> tuple[str, Provider]:
+        """Return reference and provider of a resource."""
         type_, reference = goal.record.type, goal.record.provider
         if not urns.is_provider(type_):
             reference = reference or self._default_provider(urns.package_of(type_), goal.version)

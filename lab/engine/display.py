@@ -81,6 +81,11 @@ class Display:
         with self._lock:
             self._running[step.urn, step.op] = time.monotonic()
 
+    def tell(self, step: Step) -> None:
+        """Note a step in which nothing is done."""
+        self.begin(step)
+        self.end(step)
+
     def end(self, step: Step, error: str = "") -> None:
         """Print the step, and keep it for the summary; a failed one counts as a message."""
         if step.new is not None:

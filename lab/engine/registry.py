@@ -43,8 +43,8 @@ class Registry:
         self._lock = threading.Lock()
         self._providers = ProviderResources(self.make)
 
-    def of(self, record: Record, records: Mapping[str, Record]) -> Provider | None:
-        """Return the provider of a resource; None where its configuration is not known yet."""
+    def of(self, record: Record, records: Mapping[str, Record]) -> Provider:
+        """Return the provider of a resource, as `get` does."""
         return self._providers if urns.is_provider(record.type) else self.get(record.provider, records)
 
     def make(self, package: str, inputs: Values) -> Provider:
@@ -54,13 +54,15 @@ class Registry:
             raise ProviderError(f"package {package} is not part of the embedded engine (which has {known})")
         return self._packages[package](strip_secrets(inputs))
 
-    def get(self, reference: str, records: Mapping[str, Record]) -> Provider | None:
-        """Return the provider of a reference; None where its configuration is not known yet."""
+    def get(self, reference: str, records: Mapping[str, Record]) -> Provider:
+        """Return the provider of a reference, or raise ProviderError where there is none or it is not known enough."""
         record = find(reference, records)
         if record is None:
             raise ProviderError(f"provider {reference} is neither registered nor in state")
         if has_unknown(record.inputs):
-            return None
+            raise ProviderError(
+                f"{urns.label(record.urn)} depends on what is made in the same run: no preview without it"
+            )
         with self._lock:
             inputs, provider = self._instances.get(reference, (None, None))
             if provider is None or inputs != record.inputs:
@@ -73,7 +75,7 @@ class Registry:
         if old == new:
             return False
         provider, former = self.get(new, records), find(old, records)
-        return former is not None and provider is not None and bool(provider.moved(former.inputs))
+        return former is not None and bool(provider.moved(former.inputs))
 
 
 def find(reference: str, records: Mapping[str, Record]) -> Record | None:

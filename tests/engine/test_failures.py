@@ -126,6 +126,13 @@ def test_features_that_are_not_announced_are_refused_by_the_sdk(stack, line):
     assert "does not support" in result.text
 
 
+def test_a_provider_that_depends_on_what_the_run_makes_has_no_preview(stack):
+    stack.program("Thing('one', opts=Opts(provider=Provider('p', cluster=Thing('name').out)))")
+    errors = stack.preview().errors
+    assert errors == [("one", "pulumi:providers:fake p depends on what this run makes, so there is no preview")]
+    assert stack.up().good
+
+
 def test_something_that_exists_but_is_not_ready(stack):
     stack.program("Thing('slow', **({'unready': 1} if phase == '1' else {})); Thing('next', v=Thing('other').out)")
     assert stack.up("1").errors == [("slow", "slow is not ready")]
