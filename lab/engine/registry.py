@@ -60,9 +60,7 @@ class Registry:
         if record is None:
             raise ProviderError(f"provider {reference} is neither registered nor in state")
         if has_unknown(record.inputs):
-            raise ProviderError(
-                f"{urns.label(record.urn)} depends on what is made in the same run: no preview without it"
-            )
+            raise ProviderError(f"{urns.label(record.urn)} depends on what this run makes, so there is no preview")
         with self._lock:
             inputs, provider = self._instances.get(reference, (None, None))
             if provider is None or inputs != record.inputs:

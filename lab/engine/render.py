@@ -89,6 +89,8 @@ def change_lines(path: str, old: Any, new: Any, *, more: bool) -> list[str]:
         if not more and len(shown) > MAX_LINES:
             shown = [*shown[:MAX_LINES], f"  ({len(shown) - MAX_LINES} more lines: --diff)"]
         return [f"{path}:", *shown]
+    if old is MISSING and new is MISSING:  # compared in another form than given: a Kubernetes Secret's stringData
+        return [path]
     if old is MISSING:
         return [f"+ {path}: {_short(new, more=more)}"]
     if new is MISSING:

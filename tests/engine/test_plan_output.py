@@ -4,6 +4,7 @@ import io
 import json
 import time
 
+from lab.engine.diffs import MISSING
 from lab.engine.display import Display
 from lab.engine.model import Step
 from lab.engine.render import change_lines
@@ -99,6 +100,7 @@ def test_lines_of_one_change():
     assert change_lines("a", "x", Secret("y"), more=False) == ['a: "x" => [secret]']
     assert change_lines("a", "x\ny", Secret("y\nz"), more=False) == ['a: "x\\ny" => [secret]']
     assert change_lines("a", {"k": Secret("v")}, UNKNOWN, more=False) == ['a: {"k": "[secret]"} => (known after up)']
+    assert change_lines("data.a", MISSING, MISSING, more=False) == ["data.a"]
     long = change_lines("a", "\n".join("abc" * 50), "\n", more=False)
     assert long[-1].endswith("more lines: --diff)")
     assert len(long) < 70
