@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-TYPES: Mapping[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "boolean": (bool,),
-    "array": (list,),
-    "object": (dict,),
-}
-
 YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_READS_AS: Mapping[str, Callable[[str], bool]] = {
-    "integer": lambda text: text.lstrip("-").isdigit(),
-    "boolean": lambda text: text in ("true", "false"),
-}
 
 
 class ConfigError(Exception):
@@ -38,15 +25,6 @@ class Project:
     main: Path
     config: dict[str, str] = field(default_factory=dict)
     secret_keys: tuple[str, ...] = ()
-
-    def provider_config(self) -> dict[str, dict[str, str]]:
-        """Return the configuration of default providers, by package."""
-        result: dict[str, dict[str, str]] = {}
-        for key, value in self.config.items():
-            package, _, name = key.partition(":")
-            if package != self.name:
-                result.setdefault(package, {})[name] = value
-        return result
 
 
 def load(directory: Path, stack: str, stack_file: Path | None = None) -> Project:
@@ -65,7 +43,6 @@ def load(directory: Path, stack: str, stack_file: Path | None = None) -> Project
             problems.append(f"{key}: missing; Pulumi.yaml declares it without a default")
         elif value is not None:
             values[key] = value
-            problems += _mismatch(key, value, schema.get("type"))
         if schema.get("secret"):
             secret_keys.append(key)
     values |= {key: value for key, value in given.items() if key not in values}
@@ -75,7 +52,7 @@ def load(directory: Path, stack: str, stack_file: Path | None = None) -> Project
         for key, value in values.items()
         if _encrypted(value)
     ]
-    problems += [f"{key}: needs a namespace, `{name}:{key}`" for key in values if ":" not in key]
+    problems += [f"{key}: must be one of the project's own keys, `{name}:...`" for key in values if not _own(key, name)]
     if problems:
         raise ConfigError("configuration of stack {}:\n{}".format(stack, "\n".join(f"  {text}" for text in problems)))
     main = directory / (project.get("main") or ".")
@@ -96,18 +73,11 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
+def _own(key: str, project: str) -> bool:
+    return key.startswith(f"{project}:")
+
+
 def _encrypted(value: Any) -> bool:
     if isinstance(value, dict):
         return set(value) == {"secure"} or any(_encrypted(item) for item in value.values())
     return isinstance(value, list) and any(_encrypted(item) for item in value)
-
-
-def _mismatch(key: str, value: Any, wanted: Any) -> list[str]:
-    types = TYPES.get(str(wanted), ())
-    if not types or _encrypted(value):
-        return []
-    if isinstance(value, types) and not (wanted == "integer" and isinstance(value, bool)):
-        return []
-    if isinstance(value, str) and wanted in _READS_AS and _READS_AS[wanted](value):  # as `pulumi config set` writes
-        return []
-    return [f"{key}: must be of type {wanted} (got {json.dumps(value)})"]

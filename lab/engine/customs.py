@@ -25,10 +25,9 @@ def settle(run: Deployment, goal: Goal, old: Record | None) -> Record:
     """
     reference, provider = run.resolve(goal)
     record = replace(goal.record, provider=reference)
-    fresh = old is None or old.external or old.pending_replacement
-    if old is None or fresh:
+    if old is None or old.pending_replacement:
         inputs = _check(provider, record, None, record.inputs, goal.name)
-        return _create(run, provider, replace(record, inputs=inputs), None if old is None else old)
+        return _create(run, provider, replace(record, inputs=inputs), old)
     wanted = diffs.ignore_changes(record.inputs, old.inputs, goal.ignore_changes)
     record = replace(record, inputs=_check(provider, record, old.inputs, wanted, goal.name))
     diff = _diff(run, provider, old, record)
@@ -38,55 +37,43 @@ def settle(run: Deployment, goal: Goal, old: Record | None) -> Record:
     if diff.changed or old.init_errors:
         return _update(run, provider, old, record, diff)
     record = finished(record, old.id, old.outputs)
-    step = Step("same", record.urn, old, record)
-    run.events.begin(step)
-    if record != run.state.records.get(record.urn):
-        run.state.commit({record.urn: record})
-    run.events.end(step)
-    return record
+    return run.note(Step("same", record.urn, old, record), record)
 
 
 def _check(
-    provider: Provider | None, record: Record, old: Mapping[str, Any] | None, new: Mapping[str, Any], name: str
+    provider: Provider, record: Record, old: Mapping[str, Any] | None, new: Mapping[str, Any], name: str
 ) -> dict[str, Any]:
-    if provider is None:
-        return dict(new)
     checked = provider.check(record.type, None if old is None else strip_secrets(old), strip_secrets(new), name=name)
     result: dict[str, Any] = copy_secrets(checked, new)
     return result
 
 
-def _diff(run: Deployment, provider: Provider | None, old: Record, new: Record) -> Diff:
+def _diff(run: Deployment, provider: Provider, old: Record, new: Record) -> Diff:
     if new.deleted_with in run.replaced:
         return Diff(changed=True, replace=("deletedWith",))
-    if provider is not None and run.registry.moved(old.provider, new.provider, run.state.records):
+    if run.registry.moved(old.provider, new.provider, run.state.records):
         return Diff(changed=True, replace=("provider",))
-    if provider is None:
-        diff = Diff(changed=bool(diffs.compare(old.inputs, new.inputs)))
-    else:
-        before, outputs, after = (strip_secrets(values) for values in (old.inputs, old.outputs, new.inputs))
-        diff = provider.diff(new.type, old.id, before, outputs, after)
+    before, outputs, after = (strip_secrets(values) for values in (old.inputs, old.outputs, new.inputs))
+    diff = provider.diff(new.type, old.id, before, outputs, after)
     return diffs.complete(diff, old.inputs, new.inputs, new.replace_on_changes)
 
 
 def _create(
-    run: Deployment, provider: Provider | None, record: Record, old: Record | None, diff: Diff | None = None
+    run: Deployment, provider: Provider, record: Record, old: Record | None, diff: Diff | None = None
 ) -> Record:
     """Create a resource; an old one that still exists is kept in state, to be deleted when the program has ended."""
     urn = record.urn
     changes: dict[str, Record | None] = {}
-    if old is not None and not old.pending_replacement and not old.external:
+    if old is not None and not old.pending_replacement:
         changes[f"{urn}#{uuid.uuid4().hex[:8]}"] = replace(old, urn=urn, delete=True)
     op = "create" if old is None else "create-replacement"
     step = Step(op, urn, old, record, diff or Diff(changed=True))
     if old is not None and old.pending_replacement:
-        _tell(run, Step("replace", urn, old, record, step.diff))
+        run.events.tell(Step("replace", urn, old, record, step.diff))
     if not run.preview:
         run.state.commit({}, creating={urn: True})
 
     def create() -> Record:
-        if provider is None:
-            return finished(record, "", record.inputs)
         # While its predecessor stands, an object that is found may be that one, and would be deleted in the end.
         context = run.context(record, "create", adopt=urn in run.adopt and not changes)
         identity, outputs = provider.create(record.type, strip_secrets(record.inputs), context)
@@ -94,16 +81,14 @@ def _create(
 
     record = _carry_out(run, step, create, changes, creating={urn: False})
     if changes:
-        _tell(run, Step("replace", urn, old, record, step.diff))
+        run.events.tell(Step("replace", urn, old, record, step.diff))
     return record
 
 
-def _update(run: Deployment, provider: Provider | None, old: Record, record: Record, diff: Diff) -> Record:
+def _update(run: Deployment, provider: Provider, old: Record, record: Record, diff: Diff) -> Record:
     record = replace(record, id=old.id)
 
     def update() -> Record:
-        if provider is None:
-            return finished(record, old.id, {**old.outputs, **record.inputs})
         before, outputs, after = (strip_secrets(values) for values in (old.inputs, old.outputs, record.inputs))
         context = run.context(record, "update")
         return finished(record, old.id, provider.update(record.type, old.id, before, outputs, after, context))
@@ -112,17 +97,12 @@ def _update(run: Deployment, provider: Provider | None, old: Record, record: Rec
 
 
 def _replace(
-    run: Deployment, provider: Provider | None, old: Record, record: Record, diff: Diff, first_delete: bool | None
+    run: Deployment, provider: Provider, old: Record, record: Record, diff: Diff, first_delete: bool | None
 ) -> Record:
-    if old.protect and record.protect:
-        raise ProviderError("it is protected and would have to be replaced; remove `protect` from it first")
     run.replaced.add(record.urn)
     if not (diff.delete_before_replace if first_delete is None else first_delete):
         return _create(run, provider, record, old, diff)
     condemned = in_dependency_order(_condemned(run, replace(old, urn=record.urn)))
-    for victim in condemned:
-        if victim.urn != record.urn and victim.protect:
-            raise ProviderError(f"{victim.urn} is protected and would have to be replaced with it")
     names = {victim.urn for victim in condemned}
     for victim in reversed(condemned):
         delete_before(run, victim, names)
@@ -137,7 +117,7 @@ def _condemned(run: Deployment, root: Record) -> list[Record]:
         count = len(found)
         for record in list(run.state.records.values()):
             settled = record.urn in found or record.urn in run.seen or record.delete or record.pending_replacement
-            if not settled and record.custom and not record.external and _falls_with(run, record, set(found)):
+            if not settled and record.custom and _falls_with(run, record, set(found)):
                 found[record.urn] = record
     return list(found.values())
 
@@ -147,18 +127,13 @@ def _falls_with(run: Deployment, record: Record, condemned: set[str]) -> bool:
     if record.deleted_with in condemned or record.provider.rpartition("::")[0] in condemned:
         return True
     touched = {name for name, sources in record.property_dependencies.items() if condemned & set(sources)}
-    provider = run.registry.builtin(record.type) or run.registry.get(record.provider, run.state.records)
-    if not touched or provider is None:
+    if not touched:
         return False
     before = strip_secrets(record.inputs)
     after = {name: UNKNOWN if name in touched else value for name, value in before.items()}
+    provider = run.registry.of(record, run.state.records)
     diff = provider.diff(record.type, record.id, before, strip_secrets(record.outputs), after)
     return bool(diffs.complete(diff, before, after, record.replace_on_changes).replace)
-
-
-def _tell(run: Deployment, step: Step) -> None:
-    run.events.begin(step)
-    run.events.end(step)
 
 
 def _carry_out(

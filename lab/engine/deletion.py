@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from lab.engine.deployment import Deployment
 from lab.engine.model import Step, StepError, explain
-from lab.engine.providers.base import ProviderError
 from lab.engine.state import Record
 from lab.engine.values import strip_secrets
 
@@ -41,12 +40,10 @@ def _delete(run: Deployment, record: Record, op: str, condemned: set[str]) -> No
     step = Step(op, record.urn, record)
     run.events.begin(step)
     try:
-        untouched = record.external or record.retain_on_delete or record.deleted_with in condemned
+        untouched = record.retain_on_delete or record.deleted_with in condemned
         untouched = untouched or _succeeded_in_place(run, record)
         if record.custom and not untouched and not run.preview:
-            provider = run.registry.builtin(record.type) or run.registry.get(record.provider, run.state.records)
-            if provider is None:
-                raise ProviderError("its provider's configuration is not known")
+            provider = run.registry.of(record, run.state.records)
             inputs, outputs = strip_secrets(record.inputs), strip_secrets(record.outputs)
             provider.delete(record.type, record.id, inputs, outputs, run.context(record, "delete"))
     except Exception as error:
@@ -81,15 +78,7 @@ def delete_rest(run: Deployment, *, everything: bool = False) -> None:
         for key, record in records.items()
         if key not in gone and (everything or record.delete or record.urn not in run.seen)
     }
-    kept = _kept(run, records)
-    for _, record in sorted(doomed.items()):
-        if record.protect and not record.delete and record.urn not in kept:
-            run.fail(
-                record.urn, "it is protected, so it cannot be deleted; remove `protect` from it, run up, then delete it"
-            )
-            run.failed.add(record.urn)
-            kept |= {record.urn} | _reach(records, record.needs())
-    _Deletes(run, doomed, kept).run()
+    _Deletes(run, doomed, _kept(run, records)).run()
 
 
 def _kept(run: Deployment, records: Mapping[str, Record]) -> set[str]:

@@ -14,9 +14,10 @@ from typing import Any
 
 from lab.engine import urns
 from lab.engine.diffs import compare
-from lab.engine.model import Events, Goal, Step, StepError, explain
+from lab.engine.display import Display
+from lab.engine.model import Goal, Step, StepError, explain
 from lab.engine.providers.base import Child, Context, Diff, Provider, ProviderError
-from lab.engine.registry import Registry
+from lab.engine.registry import STACK_REFERENCE, Registry, referenced_stack
 from lab.engine.state import Record, State
 from lab.engine.values import UNKNOWN, ResourceReference, copy_secrets, has_unknown, make_secret, strip_secrets, veil
 
@@ -31,13 +32,11 @@ class Deployment:
         project: str,
         state: State,
         registry: Registry,
-        events: Events,
+        events: Display,
         preview: bool,
-        provider_config: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.stack, self.project, self.preview = stack, project, preview
         self.state, self.registry, self.events = state, registry, events
-        self.provider_config = provider_config or {}
         self.cancelled = threading.Event()
         self.on_cancel: Callable[[], None] = lambda: None
         """Stops the program when the run is interrupted."""
@@ -82,7 +81,7 @@ class Deployment:
         except StepError:
             pass
         except Exception as error:
-            self.fail(urn, explain(error))
+            self.events.message("error", urn, explain(error))
         self.failed.add(urn)
         return None
 
@@ -101,11 +100,10 @@ class Deployment:
 
     def _former(self, goal: Goal) -> Record | None:
         """Find the resource in state, under a former URN if need be, and move it to its URN of now."""
-        urn, parent = goal.record.urn, goal.record.parent
-        former = [alias.resolve(urn, parent, self._renamed) for alias in goal.aliases]
+        urn, parent, records = goal.record.urn, goal.record.parent, self.state.records
+        former = [*goal.aliases]
         if parent in self._renamed:
             former += [urns.inherited(name, parent, self._renamed[parent]) for name in [urn, *former]]
-        records = self.state.records
         match = next((name for name in [urn, *former] if name in records and name not in self.seen - {urn}), None)
         if match is None or match == urn:
             return records.get(urn)
@@ -126,18 +124,19 @@ class Deployment:
             diff = Diff(changed=bool(changes), detailed=changes)
             record = replace(record, outputs=old.outputs)
         step = Step("create" if old is None else "update" if diff.changed else "same", record.urn, old, record, diff)
-        self.events.begin(step)
+        return self.note(step, record)
+
+    def note(self, step: Step, record: Record) -> Record:
+        """Record a resource about which nothing had to be done."""
         if record != self.state.records.get(record.urn):
             self.state.commit({record.urn: record})
-        self.events.end(step)
+        self.events.tell(step)
         return record
 
     def _remote(self, goal: Goal, old: Record | None) -> Record:
         """Register a component whose children the provider names, all of them at once as far as they allow."""
         reference, provider = self.resolve(goal)
         record = replace(goal.record, provider="")
-        if provider is None:
-            return self.component(record, old)
         context = self.context(record, "create")
         children = provider.construct(record.type, goal.name, strip_secrets(record.inputs), context)
         if children is None:
@@ -170,7 +169,6 @@ class Deployment:
                 parent=parent.urn,
                 provider=reference,
                 dependencies=tuple(self.urn(parent.urn, other.type, other.name) for other in before(child)),
-                protect=parent.protect,
                 retain_on_delete=parent.retain_on_delete,
                 deleted_with=parent.deleted_with,
             )
@@ -189,30 +187,11 @@ class Deployment:
             if outputs != record.outputs:
                 self.state.commit({urn: replace(record, outputs=outputs)})
 
-    def read(self, goal: Goal) -> Record | None:
-        """Look up a resource that something else manages; None where that failed."""
-        self.seen.add(goal.record.urn)
-        return self._guarded(goal.record.urn, lambda: self._read(goal))
-
-    def _read(self, goal: Goal) -> Record:
-        record = goal.record
-        self._may_run(record)
-        if not record.id:
-            if self.preview:
-                return replace(record, outputs=record.inputs)
-            raise ProviderError("its id comes from something that failed")
-        reference, provider = self.resolve(goal)
-        found = provider and provider.read(record.type, record.id, strip_secrets(record.inputs))
-        if not found:
-            raise ProviderError(f"there is no object {record.id}")
-        record = replace(record, external=True, provider=reference, inputs=found[0])
-        result = finished(record, record.id, found[1])
-        step = Step("read", record.urn, self.state.records.get(record.urn), result)
-        self.events.begin(step)
-        if result != step.old:
-            self.state.commit({record.urn: result})
-        self.events.end(step)
-        return result
+    def read(self, type_: str, identity: str) -> dict[str, Any]:
+        """Return what a resource that something else manages puts out; raises ProviderError."""
+        if type_ != STACK_REFERENCE:
+            raise ProviderError(f"reading a {type_} that exists already is not supported by the embedded engine")
+        return referenced_stack(self.state.folder, identity)
 
     def invoke(self, token: str, args: dict[str, Any], reference: str, version: str) -> dict[str, Any]:
         """Call a provider's function; raises ProviderError."""
@@ -221,17 +200,14 @@ class Deployment:
             return {"urn": record.urn, "id": record.id, "state": record.outputs}
         reference = reference or self._default_provider(urns.package_of(token), version)
         provider = self.registry.get(reference, self.state.records)
-        if provider is None:
-            raise ProviderError(f"{token}: the provider's configuration is not known in this preview")
         return provider.invoke(token, strip_secrets(args))
 
-    def resolve(self, goal: Goal) -> tuple[str, Provider | None]:
-        """Return reference and provider of a resource; no provider where its configuration is not known yet."""
-        type_ = goal.record.type
-        if builtin := self.registry.builtin(type_):
-            return "", builtin
-        reference = goal.record.provider or self._default_provider(urns.package_of(type_), goal.version)
-        provider = self.registry.get(reference, self.state.records)
+    def resolve(self, goal: Goal) -> tuple[str, Provider]:
+        """Return reference and provider of a resource."""
+        type_, reference = goal.record.type, goal.record.provider
+        if not urns.is_provider(type_):
+            reference = reference or self._default_provider(urns.package_of(type_), goal.version)
+        provider = self.registry.of(replace(goal.record, provider=reference), self.state.records)
         if provider is not None and not provider.supports(type_):
             raise ProviderError(f"resource type {type_} is not supported by the embedded engine")
         return reference, provider
@@ -244,7 +220,7 @@ class Deployment:
         urn = self.urn("", type_, name)
         with self._lock:
             if urn not in self.seen:
-                inputs = ({"version": version} if version else {}) | dict(self.provider_config.get(package, {}))
+                inputs = {"version": version} if version else {}
                 record = Record(urn=urn, type=type_, custom=True, inputs=inputs, parent=stack)
                 self.register(Goal(record=record, name=name))
             if urn in self.failed:
@@ -254,11 +230,6 @@ class Deployment:
     def urn(self, parent: str, type_: str, name: str) -> str:
         """Return the URN of a resource of this stack."""
         return urns.make(self.stack, self.project, parent, type_, name)
-
-    def fail(self, urn: str, text: str) -> StepError:
-        """Tell a failure that no step stands for."""
-        self.events.message("error", urn, text)
-        return StepError(text)
 
     def context(self, record: Record, action: str, *, adopt: bool = False) -> Context:
         """Return what a provider gets to know about a step."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lab.engine.providers.base import Diff, PropertyDiff
+from lab.engine.providers.base import Diff, Values
 from lab.engine.values import Secret, make_secret, strip_secrets
 
 Path = tuple[str | int, ...]
@@ -52,7 +52,7 @@ def get(value: Any, path: Path) -> Any:
     return MISSING
 
 
-def compare(old: Any, new: Any, path: Path = ()) -> dict[str, PropertyDiff]:
+def compare(old: Any, new: Any, path: Path = ()) -> dict[str, str]:
     """Return the leaves that differ, by path; secrets count by their content."""
     old, new = (item.value if isinstance(item, Secret) else item for item in (old, new))
     keys: Iterable[str | int] | None = None
@@ -61,14 +61,29 @@ def compare(old: Any, new: Any, path: Path = ()) -> dict[str, PropertyDiff]:
     elif isinstance(old, list) and isinstance(new, list):
         keys = range(max(len(old), len(new)))
     if keys is not None:
-        found: dict[str, PropertyDiff] = {}
+        found: dict[str, str] = {}
         for key in keys:
             found |= compare(get(old, (key,)), get(new, (key,)), (*path, key))
         return found
     if strip_secrets(old) == strip_secrets(new):
         return {}
     kind = "add" if old is MISSING else "delete" if new is MISSING else "update"
-    return {format_path(path): PropertyDiff(kind)}
+    return {format_path(path): kind}
+
+
+def diff_inputs(old: Values, new: Values, forced: Sequence[Path] = (), *, delete_before_replace: bool = False) -> Diff:
+    """Compare inputs; for a provider to which nothing else matters.
+
+    Args:
+        old: The inputs that the resource was made with.
+        new: Those that it is to have.
+        forced: A change at or below one of these paths (or one that swallows it) forces a replacement.
+        delete_before_replace: Whether the old resource must go before the new one can come.
+    """
+    detailed = compare(old, new)
+    paths = {text: parse_path(text) for text in detailed}
+    replaced = tuple(text for text, path in paths.items() if any(covers(p, path) or covers(path, p) for p in forced))
+    return Diff(bool(detailed), replaced, bool(replaced) and delete_before_replace, detailed)
 
 
 def covers(pattern: Path, path: Path) -> bool:
@@ -108,10 +123,9 @@ def complete(diff: Diff, old: Mapping[str, Any], new: Mapping[str, Any], replace
     if not diff.changed:
         return diff
     detailed = dict(diff.detailed) or compare(old, new)
-    forced = set(diff.replace) | {path for path, change in detailed.items() if change.kind.endswith("-replace")}
+    forced = set(diff.replace) | {path for path, change in detailed.items() if change.endswith("-replace")}
     patterns = [parse_path(text) for text in replace_on_changes]
     forced |= {path for path in detailed if any(covers(pattern, parse_path(path)) for pattern in patterns)}
     for path in forced & detailed.keys():
-        kind = detailed[path].kind.removesuffix("-replace")
-        detailed[path] = replace(detailed[path], kind=f"{kind}-replace")
+        detailed[path] = f"{detailed[path].removesuffix('-replace')}-replace"
     return replace(diff, detailed=detailed, replace=tuple(sorted(forced)))

@@ -7,8 +7,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 from lab.engine import render, urns
@@ -16,13 +15,9 @@ from lab.engine.model import Step
 from lab.engine.values import HIDDEN, secret_strings
 
 QUIET_SECONDS = 15.0
-"""How often, without a terminal, a step may tell of its progress."""
+"""How often a step may tell of its progress."""
 SHORTEST_SECRET = 16
 """Of texts inside an object that is secret as a whole, shorter ones show in messages. Keys and tokens are longer."""
-NOTICEABLE = 0.3
-"""Seconds after which a step is worth a line on a terminal."""
-SHOWN = 12
-"""How many such lines there are at most."""
 
 
 class Display:
@@ -41,7 +36,6 @@ class Display:
         self._running: dict[tuple[str, str], float] = {}
         self._status: dict[str, str] = {}
         self._told: dict[str, float] = {}
-        self._console: Any = None
         self._secrets: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
         self.steps: list[Step] = []
@@ -87,6 +81,11 @@ class Display:
         with self._lock:
             self._running[step.urn, step.op] = time.monotonic()
 
+    def tell(self, step: Step) -> None:
+        """Note a step in which nothing is done."""
+        self.begin(step)
+        self.end(step)
+
     def end(self, step: Step, error: str = "") -> None:
         """Print the step, and keep it for the summary; a failed one counts as a message."""
         if step.new is not None:
@@ -103,7 +102,7 @@ class Display:
                 self._print(line)
 
     def report(self, urn: str, message: str) -> None:
-        """Show progress of a step, sparingly where there is no terminal."""
+        """Show progress of a step, sparingly."""
         with self._lock:
             self._status[urn] = self.hide(message)
             if self.live and time.monotonic() - self._told.get(urn, self._start) > QUIET_SECONDS:
@@ -121,29 +120,6 @@ class Display:
             self.messages.append((severity, urn, self.hide(text)))
             if self.live and not urn and severity != "error":
                 self._print(self.hide(text))
-
-    @contextmanager
-    def watch(self) -> Iterator[None]:
-        """On a terminal, keep the steps under way in view below what is printed."""
-        if not (self.live and self._out.isatty()):
-            yield
-            return
-        from rich.console import Console
-        from rich.live import Live
-
-        self._console = Console(file=self._out)
-        with Live(get_renderable=self._under_way, console=self._console, refresh_per_second=4, transient=True):
-            yield
-
-    def _under_way(self) -> Any:
-        from rich.text import Text
-
-        with self._lock:
-            now = time.monotonic()
-            slow = [(urn, now - since) for (urn, _), since in self._running.items() if now - since > NOTICEABLE]
-            lines = [f" …  {urns.label(urn)}  {took:.0f}s  {self._status.get(urn, '')}" for urn, took in slow[:SHOWN]]
-        lines += [f" …  and {len(slow) - SHOWN} more"] if len(slow) > SHOWN else []
-        return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
 
     def finish(self, *, preview: bool) -> bool:
         """Print what is left to say; true if all went well."""
@@ -164,7 +140,4 @@ class Display:
         return good
 
     def _print(self, text: str) -> None:
-        if self._console is not None:
-            self._console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
-        else:
-            print(text, file=self._out, flush=True)
+        print(text, file=self._out, flush=True)

@@ -15,9 +15,8 @@ from lab.engine.deletion import delete_rest
 from lab.engine.deployment import Deployment
 from lab.engine.display import Display
 from lab.engine.monitor import Monitor, serve
-from lab.engine.process import Program, ProgramProcess
-from lab.engine.providers import PACKAGES, ProviderFactory
-from lab.engine.registry import Registry, stack_outputs
+from lab.engine.process import ProgramProcess
+from lab.engine.registry import PACKAGES, ProviderFactory, Registry, stack_outputs
 from lab.engine.state import State, locked
 from lab.engine.values import redact, strip_secrets
 
@@ -42,7 +41,7 @@ class Engine:
         stack_file: Path | None = None,
         state: Path | None = None,
         packages: Mapping[str, ProviderFactory] = PACKAGES,
-        launch: Callable[[], Program] = ProgramProcess,
+        launch: Callable[[], ProgramProcess] = ProgramProcess,
     ) -> None:
         self.directory, self.stack = directory.resolve(), stack
         self._stack_file = stack_file
@@ -89,15 +88,14 @@ class Engine:
             stack=self.stack,
             project=project.name,
             state=state,
-            registry=Registry(self._packages, self.state),
+            registry=Registry(self._packages),
             events=display,
             preview=preview,
-            provider_config=project.provider_config(),
         )
         for urn in sorted(state.creating):
             display.message("warning", urn, "it was being created when the last run ended, so it may exist")
         display.old_outputs = stack_outputs(state)
-        with display.watch(), _interrupts(run, display):
+        with _interrupts(run, display):
             yield run, project
         display.new_outputs = stack_outputs(state)
         state.close()

@@ -19,10 +19,11 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, reso
 from lab.engine import urns
 from lab.engine.deployment import Deployment
 from lab.engine.model import Goal, explain
+from lab.engine.providers.base import ProviderError
 from lab.engine.state import Record
-from lab.engine.values import UNKNOWN_STRING, from_struct, to_struct
+from lab.engine.values import from_struct, to_struct
 
-FEATURES = ("SECRETS", "RESOURCE_REFERENCES", "OUTPUT_VALUES", "ALIAS_SPECS", "DELETED_WITH")
+FEATURES = ("SECRETS", "RESOURCE_REFERENCES", "OUTPUT_VALUES", "DELETED_WITH")
 THREADS = 2000
 """Calls that may wait at once; threads are made as they are needed."""
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -35,7 +36,6 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
 
     def __init__(self, run: Deployment) -> None:
         self._run = run
-        self._root = ""
         self.stack_outputs: dict[str, Any] | None = None
         """What the program exported; set once it came to its end."""
 
@@ -68,22 +68,14 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
         return empty_pb2.Empty()
 
     def ReadResource(self, request: Any, context: Any) -> Any:
-        """Look up an existing resource."""
-        record = Record(
-            urn=self._run.urn(request.parent, request.type, request.name),
-            type=request.type,
-            custom=True,
-            id="" if request.id == UNKNOWN_STRING else request.id,
-            inputs=from_struct(request.properties),
-            parent=request.parent,
-            provider=request.provider,
-            dependencies=tuple(sorted(request.dependencies)),
-            additional_secret_outputs=tuple(request.additionalSecretOutputs),
-        )
-        found = self._run.read(Goal(record=record, name=request.name, version=request.version))
-        if found is None:
-            return resource_pb2.ReadResourceResponse(urn=record.urn, result=resource_pb2.FAIL)
-        return resource_pb2.ReadResourceResponse(urn=found.urn, id=found.id, properties=to_struct(found.outputs))
+        """Look up another stack."""
+        urn = self._run.urn(request.parent, request.type, request.name)
+        try:
+            found = self._run.read(request.type, request.id)
+        except ProviderError as error:
+            self._run.events.message("error", urn, str(error))
+            return resource_pb2.ReadResourceResponse(urn=urn, result=resource_pb2.FAIL)
+        return resource_pb2.ReadResourceResponse(urn=urn, properties=to_struct(found))
 
     def Invoke(self, request: Any, context: Any) -> Any:
         """Call a function of a provider."""
@@ -104,22 +96,19 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
             self._run.events.message(severity, request.urn, request.message)
         return empty_pb2.Empty()
 
-    def GetRootResource(self, request: Any, context: Any) -> Any:
-        """Return what SetRootResource stored."""
-        return engine_pb2.GetRootResourceResponse(urn=self._root)
-
-    def SetRootResource(self, request: Any, context: Any) -> Any:
-        """Remember the stack's URN."""
-        self._root = request.urn
-        return engine_pb2.SetRootResourceResponse()
-
     def RequirePulumiVersion(self, request: Any, context: Any) -> Any:
         """Accept any: the range is about the CLI, which is not here."""
         return engine_pb2.RequirePulumiVersionResponse()
 
     def _goal(self, request: Any) -> Goal:
-        inputs = from_struct(request.object)
-        if request.type.startswith(urns.PROVIDER_PREFIX) and request.version:
+        options = {"import": request.importId, "protect": request.protect}
+        unsupported = [f"`{name}` is not supported by the embedded engine" for name, given in options.items() if given]
+        inputs: dict[str, Any] = {}
+        try:
+            inputs = from_struct(request.object)
+        except ValueError as error:
+            unsupported.append(str(error))
+        if urns.is_provider(request.type) and request.version:
             inputs["version"] = request.version
         package = urns.package_of(request.type)
         timeouts = {name: getattr(request.customTimeouts, name) for name in ("create", "update", "delete")}
@@ -132,31 +121,22 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
             provider=request.provider or (request.providers.get(package, "") if request.remote else ""),
             dependencies=tuple(sorted(request.dependencies)),
             property_dependencies={key: sorted(item.urns) for key, item in request.propertyDependencies.items()},
-            protect=request.protect,
             retain_on_delete=request.retainOnDelete,
             deleted_with=request.deletedWith,
             additional_secret_outputs=tuple(request.additionalSecretOutputs),
             custom_timeouts={name: _seconds(text) for name, text in timeouts.items() if text},
             replace_on_changes=tuple(request.replaceOnChanges),
         )
-        problem = "`import` is not supported by the embedded engine" if request.importId else ""
         return Goal(
             record=record,
             name=request.name,
-            aliases=tuple(_alias(alias) for alias in request.aliases),
+            aliases=tuple(request.aliasURNs),
             ignore_changes=tuple(request.ignoreChanges),
             delete_before_replace=request.deleteBeforeReplace if request.deleteBeforeReplaceDefined else None,
             remote=request.remote,
             version=request.version,
-            problem=problem,
+            problem="; ".join(unsupported),
         )
-
-
-def _alias(alias: Any) -> urns.Alias:
-    spec = alias.spec
-    return urns.Alias(
-        alias.urn, spec.name, spec.type, spec.stack, spec.project, spec.parentUrn, no_parent=spec.noParent
-    )
 
 
 def _seconds(text: str) -> float:

@@ -10,17 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
-
-
-class Program(Protocol):
-    """A process that waits for its settings."""
-
-    def run(self, settings: Mapping[str, Any], line: Callable[[str], None]) -> int:
-        """Run the program to its end and return its exit code; `line` gets what it prints."""
-
-    def stop(self) -> None:
-        """End it."""
+from typing import Any
 
 
 class ProgramProcess:

@@ -1,37 +1,51 @@
-"""Provider instances, by the reference that resources carry, and the two providers that are Pulumi's own."""
+"""Provider instances, by the reference that resources carry, and the types that are Pulumi's own."""
 
 from __future__ import annotations
 
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lab.engine import diffs, urns
-from lab.engine.providers import ProviderFactory
-from lab.engine.providers.base import Child, Context, Diff, Provider, ProviderError, Retargetable, Values
+from lab.engine.providers.base import Context, Diff, Provider, ProviderError, Values
 from lab.engine.state import Record, State
 from lab.engine.values import UNKNOWN_STRING, Secret, has_unknown, strip_secrets
 
 STACK_REFERENCE = "pulumi:pulumi:StackReference"
+ProviderFactory = Callable[[Values], Provider]
+
+
+def _imported(package: str, name: str) -> ProviderFactory:
+    """Return a factory that imports a package's module when a program first uses it."""
+
+    def make(config: Values) -> Provider:
+        provider: Provider = getattr(import_module(f"lab.engine.providers.{package}"), name)(config)
+        return provider
+
+    return make
+
+
+PACKAGES: Mapping[str, ProviderFactory] = {
+    "kubernetes": _imported("kubernetes", "KubernetesProvider"),
+    "command": _imported("command", "CommandProvider"),
+}
 
 
 class Registry:
     """Makes providers from the packages that the engine knows, one instance per provider resource."""
 
-    def __init__(self, packages: Mapping[str, ProviderFactory], state_folder: Path) -> None:
+    def __init__(self, packages: Mapping[str, ProviderFactory]) -> None:
         self._packages = packages
         self._instances: dict[str, tuple[Any, Provider]] = {}
         self._lock = threading.Lock()
         self._providers = ProviderResources(self.make)
-        self._references = StackReferences(state_folder)
 
-    def builtin(self, type_: str) -> Provider | None:
-        """Return the engine's own provider for a type, if it has one."""
-        if type_.startswith(urns.PROVIDER_PREFIX):
-            return self._providers
-        return self._references if type_ == STACK_REFERENCE else None
+    def of(self, record: Record, records: Mapping[str, Record]) -> Provider:
+        """Return the provider of a resource, as `get` does."""
+        return self._providers if urns.is_provider(record.type) else self.get(record.provider, records)
 
     def make(self, package: str, inputs: Values) -> Provider:
         """Make a provider of a package, or raise ProviderError where the engine has no such package."""
@@ -40,13 +54,13 @@ class Registry:
             raise ProviderError(f"package {package} is not part of the embedded engine (which has {known})")
         return self._packages[package](strip_secrets(inputs))
 
-    def get(self, reference: str, records: Mapping[str, Record]) -> Provider | None:
-        """Return the provider of a reference; None where its configuration is not known yet."""
+    def get(self, reference: str, records: Mapping[str, Record]) -> Provider:
+        """Return the provider of a reference, or raise ProviderError where there is none or it is not known enough."""
         record = find(reference, records)
         if record is None:
             raise ProviderError(f"provider {reference} is neither registered nor in state")
         if has_unknown(record.inputs):
-            return None
+            raise ProviderError(f"{urns.label(record.urn)} depends on what this run makes, so there is no preview")
         with self._lock:
             inputs, provider = self._instances.get(reference, (None, None))
             if provider is None or inputs != record.inputs:
@@ -59,7 +73,7 @@ class Registry:
         if old == new:
             return False
         provider, former = self.get(new, records), find(old, records)
-        return former is not None and isinstance(provider, Retargetable) and bool(provider.moved(former.inputs))
+        return former is not None and bool(provider.moved(former.inputs))
 
 
 def find(reference: str, records: Mapping[str, Record]) -> Record | None:
@@ -71,40 +85,7 @@ def find(reference: str, records: Mapping[str, Record]) -> Record | None:
     return next((record for record in list(records.values()) if (record.urn, record.id) == (urn, identity)), current)
 
 
-class _Builtin:
-    """The verbs that the engine's own providers have no use for."""
-
-    def supports(self, type_: str) -> bool:
-        return True
-
-    def check(self, type_: str, old: Values | None, new: Values, *, name: str) -> dict[str, Any]:
-        return dict(new)
-
-    def diff(self, type_: str, id_: str, old_inputs: Values, old_outputs: Values, new_inputs: Values) -> Diff:
-        return Diff(changed=old_inputs != new_inputs)
-
-    def create(self, type_: str, inputs: Values, context: Context) -> tuple[str, dict[str, Any]]:
-        raise ProviderError(f"{type_} cannot be created")
-
-    def update(
-        self, type_: str, id_: str, old_inputs: Values, old_outputs: Values, new_inputs: Values, context: Context
-    ) -> dict[str, Any]:
-        return dict(new_inputs)
-
-    def delete(self, type_: str, id_: str, inputs: Values, outputs: Values, context: Context) -> None:
-        return None
-
-    def read(self, type_: str, id_: str, inputs: Values) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        return dict(inputs), dict(inputs)
-
-    def invoke(self, token: str, args: Values) -> dict[str, Any]:
-        raise ProviderError(f"function {token} is not supported by the embedded engine")
-
-    def construct(self, type_: str, name: str, inputs: Values, context: Context) -> list[Child] | None:
-        return None
-
-
-class ProviderResources(_Builtin):
+class ProviderResources(Provider):
     """Provider resources: an identity, and a replacement when they point at something else."""
 
     def __init__(self, make: Callable[[str, Values], Provider]) -> None:
@@ -120,29 +101,22 @@ class ProviderResources(_Builtin):
         """Replace where everything that the provider manages must be replaced."""
         if has_unknown(new_inputs):
             return Diff(changed=True)
-        provider = self._make(urns.package_of(type_), new_inputs)
-        moved = provider.moved(old_inputs) if isinstance(provider, Retargetable) else ()
-        return Diff(changed=bool(diffs.compare(old_inputs, new_inputs)), replace=tuple(moved))
+        moved = self._make(urns.package_of(type_), new_inputs).moved(old_inputs)
+        return Diff(changed=bool(diffs.compare(old_inputs, new_inputs)), replace=moved)
 
     def create(self, type_: str, inputs: Values, context: Context) -> tuple[str, dict[str, Any]]:
         """Give it an identity."""
         return "" if context.preview else str(uuid.uuid4()), dict(inputs)
 
 
-class StackReferences(_Builtin):
-    """Reads the outputs of another stack of this engine, from the same state folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def read(self, type_: str, id_: str, inputs: Values) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Accept `stack` and `organization/project/stack`."""
-        stack = id_.rpartition("/")[2]
-        if not (self._folder / f"{stack}.json").exists():
-            raise ProviderError(f"stack reference {id_}: there is no stack {stack} in {self._folder}")
-        outputs = stack_outputs(State(self._folder, stack, writable=False))
-        secret = [name for name, value in outputs.items() if isinstance(value, Secret)]
-        return dict(inputs), {"name": id_, "outputs": outputs, "secretOutputNames": secret}
+def referenced_stack(folder: Path, name: str) -> dict[str, Any]:
+    """Return what a StackReference to `stack` or `organization/project/stack` of the same state folder puts out."""
+    stack = name.rpartition("/")[2]
+    if not (folder / f"{stack}.json").exists():
+        raise ProviderError(f"stack reference {name}: there is no stack {stack} in {folder}")
+    outputs = stack_outputs(State(folder, stack, writable=False))
+    secret = [key for key, value in outputs.items() if isinstance(value, Secret)]
+    return {"name": name, "outputs": outputs, "secretOutputNames": secret}
 
 
 def stack_outputs(state: State) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from lab.engine.values import HIDDEN, UNKNOWN, Secret, redact
 if TYPE_CHECKING:
     from lab.engine.display import Display
 
-SYMBOLS = {"create": "+", "update": "~", "replace": "+-", "delete": "-", "read": ">"}
+SYMBOLS = {"create": "+", "update": "~", "replace": "+-", "delete": "-"}
 """Steps that a plan shows; a replacement's parts are in its one line."""
 DONE = {
     "create": ("+", "created"),
@@ -26,7 +26,6 @@ DONE = {
     "create-replacement": ("+", "created anew"),
     "delete-replaced": ("-", "deleted old"),
     "delete": ("-", "deleted"),
-    "read": (">", "read"),
 }
 SUMMARY = {"create": "created", "update": "updated", "replace": "replaced", "delete": "deleted", "same": "unchanged"}
 MAX_LINES = 60
@@ -71,8 +70,8 @@ def _changes(step: Step, *, more: bool) -> list[str]:
     old, new = step.old, step.new
     if old is None or new is None:
         return lines
-    for path, change in sorted(step.diff.detailed.items()):
-        before = get(old.inputs if change.input_diff else old.outputs, parse_path(path))
+    for path in sorted(step.diff.detailed):
+        before = get(old.inputs, parse_path(path))
         lines += change_lines(path, before, get(new.inputs, parse_path(path)), more=more)
     if old.init_errors:
         lines.append(f"(the last run did not see it ready: {old.init_errors[0].splitlines()[0]})")
@@ -90,6 +89,8 @@ def change_lines(path: str, old: Any, new: Any, *, more: bool) -> list[str]:
         if not more and len(shown) > MAX_LINES:
             shown = [*shown[:MAX_LINES], f"  ({len(shown) - MAX_LINES} more lines: --diff)"]
         return [f"{path}:", *shown]
+    if old is MISSING and new is MISSING:  # compared in another form than given: a Kubernetes Secret's stringData
+        return [path]
     if old is MISSING:
         return [f"+ {path}: {_short(new, more=more)}"]
     if new is MISSING:
@@ -142,7 +143,7 @@ def diagnostics(
 
 def counts(steps: Iterable[Step]) -> Counter[str]:
     """Count steps as Pulumi does: a replacement once."""
-    return Counter(step.op for step in steps if step.op not in ("create-replacement", "delete-replaced", "read"))
+    return Counter(step.op for step in steps if step.op not in ("create-replacement", "delete-replaced"))
 
 
 def summary(
@@ -190,7 +191,5 @@ def _step(step: Step) -> dict[str, Any]:
         result["diffReasons"] = reasons
     if step.diff.replace:
         result["replaceReasons"] = sorted({str(parse_path(path)[0]) for path in step.diff.replace})
-    result["detailedDiff"] = {
-        path: {"kind": change.kind, "inputDiff": change.input_diff} for path, change in detailed.items()
-    } or None
+    result["detailedDiff"] = {path: {"kind": kind, "inputDiff": True} for path, kind in detailed.items()} or None
     return result

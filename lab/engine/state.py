@@ -37,7 +37,6 @@ class Record:
     """Reference to the provider resource, `urn::id`."""
     dependencies: tuple[str, ...] = ()
     property_dependencies: dict[str, list[str]] = field(default_factory=dict)
-    protect: bool = False
     retain_on_delete: bool = False
     deleted_with: str = ""
     additional_secret_outputs: tuple[str, ...] = ()
@@ -45,8 +44,6 @@ class Record:
     replace_on_changes: tuple[str, ...] = ()
     init_errors: tuple[str, ...] = ()
     """Why an object that exists is not ready; the next run updates it."""
-    external: bool = False
-    """True when the program only reads it."""
     delete: bool = False
     """True for the old one of a replacement, to be deleted once its successor stands."""
     pending_replacement: bool = False
@@ -135,6 +132,7 @@ class State:
         self.records: dict[str, Record] = {}
         self.creating: set[str] = set()
         """URNs whose create had begun, and not ended, when the last run ended."""
+        self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file = folder / f"{stack}.json"
         self._journal_file = folder / f"{stack}.journal"

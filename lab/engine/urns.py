@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 STACK_TYPE: Final = "pulumi:pulumi:Stack"
@@ -43,42 +42,14 @@ def make(stack: str, project: str, parent: str, type_: str, name: str) -> str:
     return str(Urn(stack, project, type_ if chain == STACK_TYPE else f"{chain}${type_}", name))
 
 
+def is_provider(type_: str) -> bool:
+    """Tell whether a type is that of provider resources."""
+    return type_.startswith(PROVIDER_PREFIX)
+
+
 def package_of(type_: str) -> str:
     """Return the package that a type or function token belongs to."""
     return type_.removeprefix(PROVIDER_PREFIX).split(":", 1)[0]
-
-
-@dataclass(frozen=True)
-class Alias:
-    """A former identity: a whole URN, or the parts that were different."""
-
-    urn: str = ""
-    name: str = ""
-    type: str = ""
-    stack: str = ""
-    project: str = ""
-    parent: str = ""
-    no_parent: bool = False
-
-    def resolve(self, current: str, parent: str, renamed: dict[str, str]) -> str:
-        """Return the former URN of a resource.
-
-        Args:
-            current: The resource's URN now.
-            parent: Its parent's URN now.
-            renamed: Former URNs of resources that were matched by an alias in this run.
-        """
-        if self.urn:
-            return self.urn
-        now = parse(current)
-        former_parent = "" if self.no_parent else renamed.get(self.parent, self.parent) or parent
-        return make(
-            self.stack or now.stack,
-            self.project or now.project,
-            former_parent,
-            self.type or now.type,
-            self.name or now.name,
-        )
 
 
 def inherited(urn: str, parent: str, former_parent: str) -> str:

@@ -6,11 +6,8 @@ dictionaries and never meets a wire signature.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from google.protobuf import json_format, struct_pb2
@@ -18,8 +15,7 @@ from google.protobuf import json_format, struct_pb2
 SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
 """The key that marks an object on the wire, and in state, as something other than a plain object."""
 SECRET_SIGNATURE: Final = "1b47061264138c4ac30d75fd1eb44270"
-ASSET_SIGNATURE: Final = "c44067f5952c0a294b673a41bacd8c17"
-ARCHIVE_SIGNATURE: Final = "0def7320c3a5731c473e5ecbe6d01bc7"
+ASSET_SIGNATURES: Final = ("c44067f5952c0a294b673a41bacd8c17", "0def7320c3a5731c473e5ecbe6d01bc7")
 RESOURCE_SIGNATURE: Final = "5cf8f73096256a8f31e491e813e4eb8e"
 OUTPUT_SIGNATURE: Final = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
 UNKNOWN_STRING: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
@@ -51,32 +47,6 @@ class Secret:
 
 
 @dataclass(frozen=True)
-class Asset:
-    """A text (`text`), a file (`path`) or a remote file (`uri`); `hash` makes a changed file a changed value."""
-
-    text: str | None = None
-    path: str | None = None
-    uri: str | None = None
-    hash: str = ""
-
-    def read(self) -> str:
-        """Return the content; a remote one is an error, since nothing here needs it."""
-        if self.text is not None:
-            return self.text
-        if self.path is None:
-            raise ValueError(f"remote assets are not supported by the embedded engine: {self.uri}")
-        return Path(self.path).read_text()
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A folder or archive file (`path`), or a remote one (`uri`)."""
-
-    path: str | None = None
-    uri: str | None = None
-
-
-@dataclass(frozen=True)
 class ResourceReference:
     """A resource used as a value; `id` is None for components."""
 
@@ -100,12 +70,6 @@ def encode(value: Any, secret: Callable[[Any], Any]) -> Any:
             return {key: encode(item, secret) for key, item in value.items()}
         case list() | tuple():
             return [encode(item, secret) for item in value]
-        case Asset():
-            fields = {"text": value.text, "path": value.path, "uri": value.uri, "hash": value.hash or None}
-            return {SIGNATURE: ASSET_SIGNATURE} | {key: item for key, item in fields.items() if item is not None}
-        case Archive():
-            fields = {"path": value.path, "uri": value.uri}
-            return {SIGNATURE: ARCHIVE_SIGNATURE} | {key: item for key, item in fields.items() if item is not None}
         case ResourceReference():
             reference = {SIGNATURE: RESOURCE_SIGNATURE, "urn": value.urn}
             return reference if value.id is None else reference | {"id": encode(value.id, secret)}
@@ -134,23 +98,12 @@ def decode(value: Any, secret: Callable[[Mapping[str, Any]], Any] = lambda wire:
         case str(signature) if signature == OUTPUT_SIGNATURE:
             content = decode(value["value"], secret) if "value" in value else UNKNOWN
             return make_secret(content) if value.get("secret") else content
-        case str(signature) if signature == ASSET_SIGNATURE:
-            return _asset(value)
-        case str(signature) if signature == ARCHIVE_SIGNATURE:
-            return Archive(value.get("path"), value.get("uri"))
+        case str(signature) if signature in ASSET_SIGNATURES:
+            raise ValueError("assets and archives are not supported by the embedded engine")
         case str(signature) if signature == RESOURCE_SIGNATURE:
             return ResourceReference(value["urn"], decode(value["id"], secret) if "id" in value else None)
         case _:
             return {key: decode(item, secret) for key, item in value.items()}
-
-
-def _asset(wire: Mapping[str, Any]) -> Asset:
-    path, text = wire.get("path"), wire.get("text")
-    digest = wire.get("hash", "")
-    if not digest and (text is not None or path is not None):
-        content = text.encode() if text is not None else Path(os.fspath(path or "")).read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-    return Asset(text, path, wire.get("uri"), digest)
 
 
 def from_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
@@ -227,7 +180,7 @@ def copy_secrets(outputs: Any, inputs: Any) -> Any:
     return outputs
 
 
-def secret_strings(value: Any, *, shortest: int = 4, inside: int = 4) -> set[str]:
+def secret_strings(value: Any, *, shortest: int = 4, inside: int = 4, secret: bool = False) -> set[str]:
     """Collect the texts of secrets, for hiding them wherever else they turn up.
 
     Args:
@@ -235,20 +188,17 @@ def secret_strings(value: Any, *, shortest: int = 4, inside: int = 4) -> set[str
         shortest: Shorter texts are left out: they are in every other word.
         inside: The same for texts inside an object that is secret as a whole, where most are harmless (the SDK makes
             an ssh connection secret, its user and address too).
+        secret: Whether the value is secret as a whole.
     """
     match value:
-        case Secret(value=str() as text):
-            return {text} if len(text.strip()) >= shortest and text != UNKNOWN_STRING else set()
-        case Secret(value=Mapping() as content):
-            parts = [Secret(item) for item in content.values()]
-            return set().union(*(secret_strings(part, shortest=inside, inside=inside) for part in parts))
-        case Secret(value=list() as content):
-            parts = [Secret(item) for item in content]
-            return set().union(*(secret_strings(part, shortest=inside, inside=inside) for part in parts))
-        case Mapping():
-            return set().union(*(secret_strings(item, shortest=shortest, inside=inside) for item in value.values()))
-        case list() | tuple():
-            return set().union(*(secret_strings(item, shortest=shortest, inside=inside) for item in value))
+        case Secret(value=content):
+            return secret_strings(content, shortest=shortest, inside=inside, secret=True)
+        case str():
+            return {value} if secret and len(value.strip()) >= shortest and value != UNKNOWN_STRING else set()
+        case Mapping() | list() | tuple():
+            items = value.values() if isinstance(value, Mapping) else value
+            limit = inside if secret else shortest
+            return set().union(*(secret_strings(item, shortest=limit, inside=inside, secret=secret) for item in items))
         case _:
             return set()
 

@@ -89,13 +89,6 @@ class FakeProvider:
         (self.folder / f"{id_}.json").unlink(missing_ok=True)
         self.log("delete", inputs["name"])
 
-    def read(self, type_: str, id_: str, inputs: Values) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        path = self.folder / f"{id_}.json"
-        if not path.exists():
-            return None
-        data = json.loads(path.read_text())
-        return data, {**data, "out": f"read-{id_}"}
-
     def invoke(self, token: str, args: Values) -> dict[str, Any]:
         if args.get("fail"):
             raise ProviderError("the call failed")

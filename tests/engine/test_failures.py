@@ -93,6 +93,9 @@ def test_types_and_options_that_the_engine_does_not_have(stack):
         Other("other")
         Cloud("aws:s3:Bucket", "bucket", {})
         Thing("imported", opts=Opts(import_="x"))
+        Thing("protected", opts=Opts(protect=True))
+        Thing("read", opts=Opts(id="x"))
+        Thing("file", content=pulumi.StringAsset("x"))
         Thing("fine")
         """
     )
@@ -102,6 +105,9 @@ def test_types_and_options_that_the_engine_does_not_have(stack):
     assert "package aws is not part of the embedded engine" in result.text
     assert "bucket" in errors
     assert errors["imported"] == "`import` is not supported by the embedded engine"
+    assert errors["protected"] == "`protect` is not supported by the embedded engine"
+    assert errors["read"] == "reading a fake:index:Thing that exists already is not supported by the embedded engine"
+    assert errors["file"] == "assets and archives are not supported by the embedded engine"
     assert sorted(stack.objects()) == ["fine"]
 
 
@@ -118,6 +124,13 @@ def test_features_that_are_not_announced_are_refused_by_the_sdk(stack, line):
     result = stack.preview()
     assert not result.good
     assert "does not support" in result.text
+
+
+def test_a_provider_that_depends_on_what_the_run_makes_has_no_preview(stack):
+    stack.program("Thing('one', opts=Opts(provider=Provider('p', cluster=Thing('name').out)))")
+    errors = stack.preview().errors
+    assert errors == [("one", "pulumi:providers:fake p depends on what this run makes, so there is no preview")]
+    assert stack.up().good
 
 
 def test_something_that_exists_but_is_not_ready(stack):
@@ -141,11 +154,10 @@ def test_files_that_are_wrong_or_missing(stack):
         stack.up()
     assert str(error.value).splitlines() == [
         "configuration of stack dev:",
-        '  demo:count: must be of type integer (got "many")',
         "  demo:need: missing; Pulumi.yaml declares it without a default",
         "  demo:key: is encrypted (`secure`), which only the pulumi CLI can read; use it (ENGINE=pulumi), "
         "or for the lab give the value as a file that is not committed",
-        "  bare: needs a namespace, `demo:bare`",
+        "  bare: must be one of the project's own keys, `demo:...`",
     ]
     (stack.directory / "Pulumi.dev.yaml").unlink()
     with pytest.raises(ConfigError, match=r"Pulumi\.dev\.yaml does not exist"):

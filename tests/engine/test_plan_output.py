@@ -4,6 +4,7 @@ import io
 import json
 import time
 
+from lab.engine.diffs import MISSING
 from lab.engine.display import Display
 from lab.engine.model import Step
 from lab.engine.render import change_lines
@@ -99,6 +100,7 @@ def test_lines_of_one_change():
     assert change_lines("a", "x", Secret("y"), more=False) == ['a: "x" => [secret]']
     assert change_lines("a", "x\ny", Secret("y\nz"), more=False) == ['a: "x\\ny" => [secret]']
     assert change_lines("a", {"k": Secret("v")}, UNKNOWN, more=False) == ['a: {"k": "[secret]"} => (known after up)']
+    assert change_lines("data.a", MISSING, MISSING, more=False) == ["data.a"]
     long = change_lines("a", "\n".join("abc" * 50), "\n", more=False)
     assert long[-1].endswith("more lines: --diff)")
     assert len(long) < 70
@@ -106,26 +108,7 @@ def test_lines_of_one_change():
     assert change_lines("a", "x" * 999, "y", more=False)[0].count("x") == 159
 
 
-def test_a_terminal_shows_what_is_under_way():
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    out = Terminal()
-    display = Display(out)
-    display.live = True
-    display.learn_texts(["top-secret"])
-    step = Step("create", "urn:pulumi:dev::demo::a:b:Slow::one")
-    with display.watch():
-        display.begin(step)
-        display.report(step.urn, "2 of 3 [pods] for top-secret")
-        time.sleep(0.7)
-        display.end(step)
-    assert " …  a:b:Slow one  1s  2 of 3 [pods] for [secret]" in out.getvalue()
-    assert " +  created      a:b:Slow one  0.7s" in out.getvalue()
-
-
-def test_without_a_terminal_long_steps_report_now_and_then(monkeypatch):
+def test_long_steps_report_now_and_then(monkeypatch):
     out = io.StringIO()
     display = Display(out)
     display.live = True

@@ -10,8 +10,8 @@ import pytest
 
 from lab.engine.providers.base import CheckError, Context, ProviderError
 from lab.engine.providers.helm import Helm
-from lab.engine.providers.kube_client import Kind, KubeClient, Object
-from lab.engine.values import UNKNOWN, Asset
+from lab.engine.providers.kube_client import KubeClient, Object
+from lab.engine.values import UNKNOWN
 
 CONTEXT = Context(urn="urn:pulumi:dev::p::t::it")
 MANIFEST = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {date: 2026-01-02}\n"
@@ -34,15 +34,16 @@ class Cluster(KubeClient):
     def request(self, method: str, path: str, **_: Any) -> Object:
         return {"gitVersion": "v1.34.4"}
 
-    def kind(self, api_version: str, kind: str) -> Kind:
-        return Kind("/api/v1", "x", True)
-
     def api_versions(self) -> list[str]:
         return ["v1", "v1/Pod"]
 
     def list(self, *_: Any) -> list[Object]:
         status = self.statuses.pop(0) if self.statuses else ""
         return [{"metadata": {"labels": {"version": "1", "status": status}}}] if status else []
+
+
+def helm_of(cluster: Cluster) -> Helm:
+    return Helm(cluster, "mine", lambda *_: True)
 
 
 @pytest.fixture
@@ -81,14 +82,8 @@ def called(calls: Path) -> list[str]:
 def test_chart(calls: Path, chart: str) -> None:
     (calls / "answer").write_text(MANIFEST)
     values = {"password": "hunter2"}
-    inputs = {
-        "chart": chart,
-        "version": "9",
-        "skipCrds": True,
-        "values": values,
-        "valueYamlFiles": [Asset(text="a: 1\n")],
-    }
-    (child,) = Helm(Cluster(), "mine").chart("it", inputs, CONTEXT)
+    inputs = {"chart": chart, "version": "9", "skipCrds": True, "values": values}
+    (child,) = helm_of(Cluster()).chart("it", inputs, CONTEXT)
     assert (child.name, child.inputs["data"]) == ("it:mine/c", {"date": "2026-01-02"})
     (call,) = called(calls)
     assert call.startswith(
@@ -96,32 +91,32 @@ def test_chart(calls: Path, chart: str) -> None:
         "--kube-version v1.34.4 --api-versions v1,v1/Pod --kube-context there --values "
     )
     assert "hunter2" not in call
-    assert (calls / "values").read_text() == 'a: 1\n{"password": "hunter2"}'
+    assert (calls / "values").read_text() == '{"password": "hunter2"}'
 
 
 def test_chart_from_a_repository(calls: Path) -> None:
     (calls / "answer").write_text("")
     repository = {"repo": "https://charts.example.com"}
-    Helm(Cluster(), "mine").chart("it", {"chart": "base", "version": "9", "repositoryOpts": repository}, CONTEXT)
+    helm_of(Cluster()).chart("it", {"chart": "base", "version": "9", "repositoryOpts": repository}, CONTEXT)
     assert " template it base --repo https://charts.example.com --version 9 --namespace mine" in called(calls)[0]
     with pytest.raises(CheckError, match=r"repositoryOpts\.password: is not supported"):
         repository["password"] = "x"
-        Helm(Cluster(), "mine").chart("it", {"chart": "base", "repositoryOpts": repository}, CONTEXT)
+        helm_of(Cluster()).chart("it", {"chart": "base", "repositoryOpts": repository}, CONTEXT)
 
 
 def test_release_check(calls: Path, chart: str) -> None:
-    helm = Helm(Cluster(), "mine")
-    checked = helm.check(None, {"chart": chart, "values": {"a": UNKNOWN}, "keyring": ""}, name="it")
+    helm = helm_of(Cluster())
+    checked = helm.check({"chart": chart, "name": "it", "values": {"a": UNKNOWN}, "keyring": ""})
     assert (checked["namespace"], checked["timeout"], checked["version"]) == ("mine", 300, "1.2.3")
-    assert checked["name"].startswith("it-")
-    assert helm.check(checked, {"chart": chart}, name="it")["name"] == checked["name"]
+    with pytest.raises(CheckError, match="name: is required"):
+        helm.check({"chart": chart})
     with pytest.raises(CheckError, match="postrender: is not supported by the embedded engine"):
-        helm.check(None, {"chart": chart, "postrender": "x"}, name="it")
+        helm.check({"chart": chart, "postrender": "x"})
     (calls / "answer").write_text("version: 7.0.0\n")
-    assert helm.check(None, {"chart": "oci://example.com/x"}, name="it")["version"] == "7.0.0"
+    assert helm.check({"chart": "oci://example.com/x", "name": "it"})["version"] == "7.0.0"
     (calls / "error").write_text("Error: chart not found\n")
     with pytest.raises(CheckError, match="chart: helm show failed: chart not found"):
-        helm.check(None, {"chart": "oci://example.com/x"}, name="it")
+        helm.check({"chart": "oci://example.com/x", "name": "it"})
 
 
 def test_release_flags_and_outputs(calls: Path, chart: str) -> None:
@@ -129,26 +124,24 @@ def test_release_flags_and_outputs(calls: Path, chart: str) -> None:
         "chart": chart,
         "name": "it",
         "namespace": "n",
-        "atomic": True,
         "createNamespace": True,
         "skipCrds": False,
-        "waitForJobs": True,
+        "atomic": False,
         "timeout": 20,
     }
-    id_, outputs = Helm(Cluster(), "mine").create(inputs, CONTEXT)
+    id_, outputs = helm_of(Cluster()).create(inputs, CONTEXT)
     assert called(calls) == [
-        f"/etc/kubeconfig upgrade --install it {chart} --namespace n --reset-values --atomic --create-namespace "
-        "--wait --wait-for-jobs --timeout 20s --output json --kube-context there"
+        f"/etc/kubeconfig upgrade --install it {chart} --namespace n --reset-values --timeout 20s "
+        "--output json --wait --create-namespace --kube-context there"
     ]
     assert id_ == "n/it"
     assert outputs["status"]["revision"] == 3
-    assert outputs["resourceNames"] == {"ConfigMap/v1": ["c"]}
 
 
 def test_release_timeout_of_the_program_wins_and_skip_await_does_not_wait(calls: Path, chart: str) -> None:
     inputs = {"chart": chart, "name": "it", "namespace": "n", "timeout": 20, "skipAwait": True}
-    Helm(Cluster(), "mine").update(inputs, Context(urn="u", timeout=7))
-    Helm(Cluster(), "mine").delete(inputs, CONTEXT)
+    helm_of(Cluster()).update(inputs, Context(urn="u", timeout=7))
+    helm_of(Cluster()).delete(inputs, CONTEXT)
     assert " --timeout 7s " in called(calls)[0] and "--wait" not in called(calls)[0]
     assert called(calls)[1] == "/etc/kubeconfig uninstall it --namespace n --ignore-not-found --kube-context there"
 
@@ -160,7 +153,7 @@ def test_release_that_a_killed_run_left_locked(
     monkeypatch.setattr("lab.engine.providers.helm._ABANDONED", 0.0)
     cluster = Cluster()
     cluster.statuses = [status]
-    Helm(cluster, "mine").update({"chart": chart, "name": "it", "namespace": "n"}, CONTEXT)
+    helm_of(cluster).update({"chart": chart, "name": "it", "namespace": "n"}, CONTEXT)
     assert [call.split()[1] for call in called(calls)] == [undo, "upgrade"]
 
 
@@ -170,14 +163,14 @@ def test_release_failure_is_kept_only_where_helm_kept_it(calls: Path, chart: str
     cluster = Cluster()
     cluster.statuses = ["", "", "failed"]
     with pytest.raises(ProviderError, match="helm upgrade failed: timed out waiting") as failure:
-        Helm(cluster, "mine").create(inputs, CONTEXT)
+        helm_of(cluster).create(inputs, CONTEXT)
     assert failure.value.partial is not None and failure.value.partial[0] == "n/it"
     with pytest.raises(ProviderError) as failure:
-        Helm(Cluster(), "mine").create(inputs, CONTEXT)
+        helm_of(Cluster()).create(inputs, CONTEXT)
     assert failure.value.partial is None
 
 
 def test_helm_that_is_not_there(chart: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ProviderError, match="helm is not on PATH"):
-        Helm(Cluster(), "mine").chart("it", {"chart": chart}, CONTEXT)
+        helm_of(Cluster()).chart("it", {"chart": chart}, CONTEXT)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -90,13 +89,17 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def client(server: Server) -> KubeClient:
-    return KubeClient(server.kubeconfig({"token": "t0ken"}, namespace="mine"), None)
+def client(server: Server, tmp_path: Path) -> KubeClient:
+    return KubeClient(written(tmp_path, server.kubeconfig({"token": "t0ken"}, namespace="mine")), None)
 
 
-def test_kubeconfig_as_text_is_kept_in_a_private_file(client: KubeClient, server: Server) -> None:
-    assert client.kubeconfig is not None
-    assert stat.S_IMODE(Path(client.kubeconfig).stat().st_mode) == 0o600
+def written(folder: Path, text: str) -> str:
+    file = folder / "kubeconfig"
+    file.write_text(text)
+    return str(file)
+
+
+def test_where_a_kubeconfig_leads(client: KubeClient, server: Server) -> None:
     assert (client.host, client.namespace) == (server.url, "mine")
 
 
@@ -108,15 +111,14 @@ def test_token_is_sent(client: KubeClient, server: Server) -> None:
 def test_exec_plugin_gives_the_token(server: Server, tmp_path: Path) -> None:
     credential = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "x1"}}
     plugin = {"apiVersion": credential["apiVersion"], "command": "echo", "args": [json.dumps(credential)]}
-    file = tmp_path / "kubeconfig"
-    file.write_text(server.kubeconfig({"exec": plugin | {"interactiveMode": "Never"}}))
-    KubeClient(str(file), "c").kind("v1", "Pod")
+    file = written(tmp_path, server.kubeconfig({"exec": plugin | {"interactiveMode": "Never"}}))
+    KubeClient(file, "c").kind("v1", "Pod")
     assert server.asked[0]["authorization"] == "Bearer x1"
 
 
-def test_ambient_kubeconfig_is_not_replaced_by_a_missing_context(server: Server) -> None:
-    with pytest.raises(ProviderError, match=r"kubeconfig given as text cannot be used: .*other"):
-        KubeClient(server.kubeconfig({}) + "\n", "other")
+def test_ambient_kubeconfig_is_not_replaced_by_a_missing_context(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(ProviderError, match=r"kubeconfig /.*/kubeconfig cannot be used: .*other"):
+        KubeClient(written(tmp_path, server.kubeconfig({})), "other")
 
 
 def test_discovery_is_asked_once_and_again_only_for_what_is_missing(client: KubeClient, server: Server) -> None:
@@ -134,22 +136,20 @@ def test_verbs(client: KubeClient, server: Server) -> None:
     pod = {"metadata": {"name": "p", "namespace": "n"}}
     kind = client.kind("v1", "Pod")
     server.asked.clear()
-    client.create(kind, pod, "m", dry_run=True)
+    client.apply(kind, pod, "m", dry_run=True, force=False)
     client.apply(kind, pod, "m", dry_run=False, force=True)
-    client.replace(kind, pod, "m", dry_run=False)
-    client.delete(kind, "n", "p", "Foreground")
+    client.delete(kind, "n", "p")
     client.list("v1", "Pod", "n", {"a": "b", "c": "d"})
     one, all_ = "/api/v1/namespaces/n/pods/p", "/api/v1/namespaces/n/pods"
     warn = {"fieldManager": "m", "fieldValidation": "Warn"}
     assert [(asked["method"], asked["path"], asked["query"]) for asked in server.asked] == [
-        ("POST", all_, warn | {"dryRun": "All"}),
+        ("PATCH", one, warn | {"force": "false", "dryRun": "All"}),
         ("PATCH", one, warn | {"force": "true"}),
-        ("PUT", one, {"fieldManager": "m"}),
         ("DELETE", one, {}),
         ("GET", all_, {"labelSelector": "a=b,c=d"}),
     ]
-    assert server.asked[1]["type"] == "application/apply-patch+yaml"
-    assert server.asked[3]["body"] == {"propagationPolicy": "Foreground"}
+    assert server.asked[0]["type"] == "application/apply-patch+yaml"
+    assert server.asked[2]["body"] == {"propagationPolicy": "Foreground"}
 
 
 def test_errors_carry_the_servers_words(client: KubeClient, server: Server) -> None:

@@ -195,27 +195,6 @@ def test_an_object_that_its_replacement_took_over_is_not_deleted(stack):
     assert len(stack.records()) == 3
 
 
-def test_protected_resources_stay(stack):
-    stack.program(
-        """
-        if phase == "1":
-            below = Thing("below")
-            Thing("safe", value=below.out, opts=Opts(protect=True))
-        if phase in ("1", "3", "4"):
-            Thing("firm", immutable="1" if phase == "1" else "2", opts=Opts(protect=phase != "4"))
-        """
-    )
-    stack.up("1")
-    up = stack.up("2")
-    assert not up.good
-    assert sorted(name for name, _ in up.errors) == ["firm", "safe"]
-    assert "is protected" in up.text
-    assert sorted(stack.objects()) == ["below", "firm", "safe"]
-    assert stack.preview("2").errors == up.errors
-    assert [name for name, _ in stack.up("3").errors] == ["firm", "safe"]
-    assert ("replace", "firm") in stack.up("4").changes
-
-
 def test_children_of_a_remote_component(stack):
     stack.program(
         """
@@ -238,14 +217,11 @@ def test_children_of_a_remote_component(stack):
     assert stack.calls()[1:] == ["delete c-two", "delete c-one"]
 
 
-def test_reads_calls_and_references_to_other_stacks(stack):
-    (stack.world / "given.json").write_text('{"name": "given"}')
+def test_calls_and_references_to_other_stacks(stack):
     stack.program(
         """
-        given = Thing("given", opts=Opts(id="given"))
         answer = pulumi.runtime.invoke("fake:index:ask", {"q": 1}).value
         hidden = pulumi.runtime.invoke_output("fake:index:ask", {"q": pulumi.Output.secret("s3cret")})
-        pulumi.export("given", given.out)
         pulumi.export("answer", answer["answer"])
         pulumi.export("hidden", hidden)
         if phase == "2":
@@ -257,10 +233,9 @@ def test_reads_calls_and_references_to_other_stacks(stack):
         """
     )
     assert stack.up("1").good
-    first = {"given": "read-given", "answer": "fake:index:ask:1", "hidden": "[secret]"}
+    first = {"answer": "fake:index:ask:1", "hidden": "[secret]"}
     assert stack.engine.outputs() == first
     assert stack.up("2").good
     assert stack.engine.outputs() == {**first, "other": "fake:index:ask:1", "key": "[secret]"}
     stack.destroy()
-    assert stack.calls() == []  # what is only read is not deleted
     assert "there is no stack nowhere" in stack.preview("3").text

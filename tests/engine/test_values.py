@@ -5,12 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.engine import diffs
-from lab.engine.providers.base import Diff, PropertyDiff
-from lab.engine.urns import Alias, inherited, make, parse
+from lab.engine.providers.base import Diff
+from lab.engine.urns import inherited, make, parse
 from lab.engine.values import (
     UNKNOWN,
-    Archive,
-    Asset,
     ResourceReference,
     Secret,
     copy_secrets,
@@ -51,20 +49,11 @@ def test_state_keeps_values_and_hides_secrets(value):
     assert not has_secret(strip_secrets(value))
 
 
-def test_assets_references_and_outputs_on_the_wire(tmp_path):
-    file = tmp_path / "f"
-    file.write_text("one")
-    sent = {
-        "a": Asset(path=str(file)),
-        "t": Asset(text="x"),
-        "d": Archive(path="."),
-        "r": ResourceReference("urn", "id"),
-    }
-    first = from_struct(to_struct(sent))
-    file.write_text("two")
-    second = from_struct(to_struct(sent))
-    assert first["a"] != second["a"]
-    assert (first["a"].read(), first["t"].read(), first["d"], first["r"]) == ("two", "x", sent["d"], sent["r"])
+def test_references_outputs_and_assets_on_the_wire():
+    sent = {"r": ResourceReference("urn", "id")}
+    assert from_struct(to_struct(sent)) == sent
+    with pytest.raises(ValueError, match="assets and archives are not supported"):
+        decode({"4dabf18193072939515e22adb298388d": "c44067f5952c0a294b673a41bacd8c17", "text": "x"})
     output = {"4dabf18193072939515e22adb298388d": "d0e6a833031e9bbcd3f4e8bde6ca49a4"}
     assert decode([output, output | {"value": 1.0}, output | {"value": "s", "secret": True}]) == [
         UNKNOWN,
@@ -106,8 +95,7 @@ def test_comparison_and_what_is_done_with_it():
     old = {"a": {"b": [1, 2], "s": Secret("x")}, "gone": None, "k": {"x.y": 1}}
     new = {"a": {"b": [1, 3, 4], "s": Secret("y")}, "k": {"x.y": 2}, "new": {"n": 1}}
     found = diffs.compare(old, new)
-    kinds = {path: change.kind for path, change in found.items()}
-    assert kinds == {
+    assert found == {
         "a.b[1]": "update",
         "a.b[2]": "add",
         "a.s": "update",
@@ -117,8 +105,8 @@ def test_comparison_and_what_is_done_with_it():
     }
     diff = diffs.complete(Diff(changed=True), old, new, ["a.b[*]"])
     assert diff.replace == ("a.b[1]", "a.b[2]")
-    assert diff.detailed["a.b[2]"] == PropertyDiff("add-replace")
-    assert diffs.complete(Diff(changed=True, replace=("gone",)), old, new, []).detailed["gone"].kind == "delete-replace"
+    assert diff.detailed["a.b[2]"] == "add-replace"
+    assert diffs.complete(Diff(changed=True, replace=("gone",)), old, new, []).detailed["gone"] == "delete-replace"
     assert diffs.complete(Diff(changed=False), old, new, ["*"]).replace == ()
     assert diffs.get({"a": Secret({"b": 1})}, ("a", "b")) == Secret(1)
 
@@ -139,7 +127,3 @@ def test_urns_and_former_names():
     assert (parse(child).type, parse(child).name) == ("k:c/v1:Pod", "g-pod::x")
     former = "urn:pulumi:dev::demo::m:i:Old::f"
     assert inherited(child, parent, former) == "urn:pulumi:dev::demo::m:i:Old$k:c/v1:Pod::f-pod::x"
-    assert Alias(name="n").resolve(child, parent, {}) == "urn:pulumi:dev::demo::m:i:Group$k:c/v1:Pod::n"
-    assert Alias(no_parent=True).resolve(child, parent, {}) == "urn:pulumi:dev::demo::k:c/v1:Pod::g-pod::x"
-    assert Alias(parent=parent).resolve(child, stack, {parent: former}).startswith("urn:pulumi:dev::demo::m:i:Old$")
-    assert Alias(project="p", stack="s", type="t").resolve(parent, stack, {}) == "urn:pulumi:s::p::t::g"

@@ -83,7 +83,9 @@ class TestObjects:
     def test_preview_changes_nothing_and_needs_neither_namespace_nor_kind(
         self, provider: KubernetesProvider, namespace: str, kubectl: Kubectl
     ) -> None:
-        inputs = provider.check(CONFIG_MAP, None, {"metadata": {"namespace": namespace}, "data": {"a": "b"}}, name="c")
+        inputs = provider.check(
+            CONFIG_MAP, None, {"metadata": {"name": "c", "namespace": namespace}, "data": {"a": "b"}}, name="c"
+        )
         id_, outputs = provider.create(CONFIG_MAP, inputs, context(preview=True))
         assert (id_, outputs["data"]) == ("", {"a": "b"})
         assert (
@@ -146,18 +148,11 @@ class TestObjects:
         assert outputs["data"] == Secret({"a": base64.b64encode(b"text").decode()})
         assert "managedFields" not in outputs["metadata"]
 
-    def test_read(self, provider: KubernetesProvider, make: Make, namespace: str) -> None:
-        make(CONFIG_MAP, "c", data={"a": "1"})
-        found = provider.read(CONFIG_MAP, f"{namespace}/c", {})
-        assert found is not None and found[1]["data"] == {"a": "1"}
-        assert provider.read(CONFIG_MAP, f"{namespace}/none", {}) is None
-        assert provider.read("kubernetes:example.com/v1:Thing", "x", {}) is None
-
     def test_delete_waits_and_what_is_gone_is_no_error(
         self, provider: KubernetesProvider, make: Make, namespace: str, kubectl: Kubectl
     ) -> None:
         inputs, outputs = make(CONFIG_MAP, "c", data={}, metadata={"finalizers": ["example.com/hold"]})
-        with pytest.raises(ProviderError, match=r"not gone after 0\.5 s\n  finalizer example.com/hold"):
+        with pytest.raises(ProviderError, match=r"not gone after 0\.5 s: .*\n  finalizer example.com/hold"):
             provider.delete(CONFIG_MAP, "c", inputs, outputs, context("c", timeout=0.5))
         kubectl("patch", "configmap", "-n", namespace, "c", "--type=merge", '-p={"metadata":{"finalizers":null}}')
         provider.delete(CONFIG_MAP, "c", inputs, outputs, context("c"))
@@ -187,7 +182,7 @@ class TestObjects:
         )
         unreachable = KubernetesProvider({"kubeconfig": str(file)})
         with pytest.raises(ProviderError, match=rf"unreachable at https://127\.0\.0\.1:1: .*refused.*{file}"):
-            unreachable.check(CONFIG_MAP, None, {}, name="c")
+            unreachable.check(CONFIG_MAP, None, {"metadata": {"name": "c"}}, name="c")
 
 
 class TestAwaits:
@@ -315,7 +310,7 @@ class TestHelm:
             if type_ == CHART:
                 provider.construct(type_, "it", {"chart": "./none"}, context())
             else:
-                provider.check(type_, None, {"chart": "./none"}, name="it")
+                provider.check(type_, None, {"chart": "./none", "name": "it"}, name="it")
 
     def test_chart_that_does_not_render(self, provider: KubernetesProvider, chart: Path) -> None:
         (chart / "templates/bad.yaml").write_text('{{ fail "value is not to be" }}')
@@ -338,7 +333,6 @@ class TestHelm:
             "version": "1.2.3",
             "appVersion": "4",
         }
-        assert outputs["resourceNames"] == {"ConfigMap/v1": ["settings"], "Secret/v1": ["hidden"]}
         with pytest.raises(ProviderError, match=f"Helm release {namespace}/it already exists"):
             provider.create(RELEASE, inputs, context("another"))
         wanted = inputs | {"values": {"value": "second"}}

@@ -8,19 +8,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 Values = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class PropertyDiff:
-    """How one property changes, under its path (`spec.replicas`, `metadata.labels["a.b/c"]`, `ports[0]`)."""
-
-    kind: str
-    """`add`, `delete` or `update`; with `-replace` behind it when this change forces a replacement."""
-    input_diff: bool = True
-    """True when inputs differ, false when only the live object differs from what was wanted."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +22,9 @@ class Diff:
     """Paths whose change forces a replacement; empty for an update in place."""
     delete_before_replace: bool = False
     """True when old and new cannot exist side by side (a fixed name, say)."""
-    detailed: Mapping[str, PropertyDiff] = field(default_factory=dict)
-    """By path; where empty, the engine compares the inputs itself."""
+    detailed: Mapping[str, str] = field(default_factory=dict)
+    """`add`, `delete` or `update` by path (`spec.replicas`, `metadata.labels["a.b/c"]`, `ports[0]`), with `-replace`
+    behind it when this change forces a replacement; where empty, the engine compares the inputs itself."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +77,7 @@ class CheckError(ProviderError):
         super().__init__("\n".join(f"{path}: {reason}" if path else reason for path, reason in problems))
 
 
-class Provider(Protocol):
+class Provider:
     """One per provider resource of the program, and a default one per package. Called from many threads at once.
 
     Made by calling its class with the provider resource's inputs (default provider: an empty mapping). The SDK sends
@@ -98,43 +89,43 @@ class Provider(Protocol):
 
     def supports(self, type_: str) -> bool:
         """Tell whether the provider has this resource type, so that the engine can name the one that is missing."""
+        return True
 
     def check(self, type_: str, old: Values | None, new: Values, *, name: str) -> dict[str, Any]:
         """Return the inputs normalised (defaults, names kept from `old` or made from `name`), or raise CheckError.
 
         May wrap in `Secret` what is secret by its kind (the data of a Kubernetes Secret).
         """
+        return dict(new)
 
     def diff(self, type_: str, id_: str, old_inputs: Values, old_outputs: Values, new_inputs: Values) -> Diff:
         """Compare; must not change anything."""
+        raise NotImplementedError
 
     def create(self, type_: str, inputs: Values, context: Context) -> tuple[str, dict[str, Any]]:
         """Create and wait until it is ready; return id and outputs. In a preview the id is "" unless it is known."""
+        raise NotImplementedError
 
     def update(
         self, type_: str, id_: str, old_inputs: Values, old_outputs: Values, new_inputs: Values, context: Context
     ) -> dict[str, Any]:
         """Change in place, wait, and return the outputs."""
+        return dict(new_inputs)
 
     def delete(self, type_: str, id_: str, inputs: Values, outputs: Values, context: Context) -> None:
         """Delete and wait until it is gone; an absent object is success."""
 
-    def read(self, type_: str, id_: str, inputs: Values) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Return (inputs, outputs) of an object that exists, or None."""
-
     def invoke(self, token: str, args: Values) -> dict[str, Any]:
         """Call a function; runs in previews too."""
+        raise ProviderError(f"the embedded engine has no function {token}")
 
     def construct(self, type_: str, name: str, inputs: Values, context: Context) -> list[Child] | None:
         """Return the children of a remote component, or None where the type is none."""
-
-
-@runtime_checkable
-class Retargetable(Protocol):
-    """What a provider may have besides: knowing when a changed configuration means another target."""
+        return None
 
     def moved(self, old_config: Values) -> tuple[str, ...]:
         """Return the provider resource's properties by which this provider acts elsewhere than with `old_config`.
 
-        All its resources are then replaced: a kubeconfig of another cluster, say. Empty where it is the same place.
+        All its resources are then replaced: those on another cluster, say. Empty where it is the same place.
         """
+        return ()

@@ -8,50 +8,27 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from lab.engine.providers import chart_children, property_diff
+from lab.engine.diffs import diff_inputs
+from lab.engine.providers import chart_children
 from lab.engine.providers.base import CheckError, Child, Context, Diff, ProviderError, Values
 from lab.engine.providers.kube_client import ApiError, KubeClient
-from lab.engine.values import UNKNOWN, Asset, has_unknown
+from lab.engine.values import UNKNOWN, has_unknown
 
 CHART: Final = "kubernetes:helm.sh/v4:Chart"
 RELEASE: Final = "kubernetes:helm.sh/v3:Release"
-_COMMON: Final = {"chart", "name", "namespace", "version", "devel", "repositoryOpts", "dependencyUpdate", "values"}
-_CHART_INPUTS: Final = _COMMON | {"valueYamlFiles", "skipCrds", "skipAwait", "resourcePrefix", "plainHttp"}
-_SWITCHES: Final = {
-    "atomic": "--atomic",
-    "cleanupOnFail": "--cleanup-on-fail",
-    "createNamespace": "--create-namespace",
-    "devel": "--devel",
-    "dependencyUpdate": "--dependency-update",
-    "disableOpenapiValidation": "--disable-openapi-validation",
-    "disableWebhooks": "--no-hooks",
-    "forceUpdate": "--force",
-    "plainHttp": "--plain-http",
-    "renderSubchartNotes": "--render-subchart-notes",
-    "skipCrds": "--skip-crds",
-}
-"""Inputs that are Helm's flags by another name."""
-_RELEASE_INPUTS: Final = _COMMON | {
-    "compat",
-    "valueYamlFiles",
-    "skipAwait",
-    "waitForJobs",
-    "timeout",
-    "description",
-    "maxHistory",
-    *_SWITCHES,
-}
+_COMMON: Final = {"chart", "name", "namespace", "version", "repositoryOpts", "values", "skipAwait"}
+_CHART_INPUTS: Final = _COMMON | {"skipCrds", "resourcePrefix"}
+_RELEASE_INPUTS: Final = _COMMON | {"compat", "timeout", "createNamespace", "skipCrds"}
 _TIMEOUT: Final = 300
 _ABANDONED: Final = 60.0
 """Seconds for which an operation of a run that was killed may still go on before it counts as abandoned."""
@@ -63,11 +40,11 @@ class Helm:
     Args:
         client: The cluster.
         namespace: Where things go that name no namespace.
+        is_namespaced: Tells of apiVersion and kind whether they belong into one.
     """
 
-    def __init__(self, client: KubeClient, namespace: str) -> None:
-        self._client = client
-        self._namespace = namespace
+    def __init__(self, client: KubeClient, namespace: str, is_namespaced: Callable[[str, str], bool]) -> None:
+        self._client, self._namespace, self._is_namespaced = client, namespace, is_namespaced
 
     def chart(self, name: str, inputs: Values, context: Context) -> list[Child]:
         """Render a chart; in a preview with values that are not known yet, there is nothing to show."""
@@ -81,7 +58,6 @@ class Helm:
         arguments = ["template", given.get("name") or name, *_chart_reference(given), "--namespace", namespace]
         arguments += ["--no-hooks", "--dry-run=server", "--kube-version", server["gitVersion"]]
         arguments += [] if given.get("skipCrds") else ["--include-crds"]
-        arguments += [_SWITCHES[key] for key in ("devel", "dependencyUpdate", "plainHttp") if given.get(key)]
         arguments += ["--api-versions", ",".join(self._client.api_versions())]
         documents = yaml.load_all(self._helm(arguments, given, context), Loader=_Loader)
         try:
@@ -89,16 +65,15 @@ class Helm:
         except yaml.YAMLError as error:
             raise ProviderError(f"chart {given['chart']} renders to something that is not YAML: {error}") from None
         prefix = given.get("resourcePrefix", name)
-        return chart_children.children(
-            objects, prefix, namespace, self._client, skip_await=bool(given.get("skipAwait"))
-        )
+        skip_await = bool(given.get("skipAwait"))
+        return chart_children.children(objects, prefix, namespace, self._is_namespaced, skip_await=skip_await)
 
-    def check(self, old: Values | None, new: Values, *, name: str) -> dict[str, Any]:
+    def check(self, new: Values) -> dict[str, Any]:
         """Fill in a release's defaults and the chart's version; a chart that is not there is an error."""
         inputs = {key: value for key, value in new.items() if value is not None}
         _refuse_others(inputs, _RELEASE_INPUTS)
         if not inputs.get("name"):
-            inputs["name"] = old["name"] if old else f"{name}-{secrets.token_hex(4)}"
+            raise CheckError([("name", "is required: the embedded engine makes up no names")])
         inputs["namespace"] = inputs.get("namespace") or self._namespace
         if not inputs.get("skipAwait"):
             inputs.setdefault("timeout", _TIMEOUT)
@@ -108,13 +83,13 @@ class Helm:
 
     def diff(self, old: Values, new: Values) -> Diff:
         """Compare inputs; another name or namespace is another release."""
-        return property_diff.diff(old, new, [("name",), ("namespace",)])
+        return diff_inputs(old, new, [("name",), ("namespace",)])
 
     def create(self, inputs: Values, context: Context) -> tuple[str, dict[str, Any]]:
         """Install a release that must not exist yet, unless an earlier run of this resource began it."""
         identity = f"{inputs['namespace']}/{inputs['name']}"
         if context.preview:
-            return "", {**inputs, "status": UNKNOWN, "resourceNames": UNKNOWN}
+            return "", {**inputs, "status": UNKNOWN}
         if self._status(inputs) and not context.adopt:
             raise ProviderError(
                 f"Helm release {identity} already exists and this stack does not manage it; "
@@ -125,34 +100,24 @@ class Helm:
     def update(self, inputs: Values, context: Context) -> dict[str, Any]:
         """Upgrade a release to the new inputs."""
         if context.preview:
-            return {**inputs, "status": UNKNOWN, "resourceNames": UNKNOWN}
+            return {**inputs, "status": UNKNOWN}
         return self._install(inputs, context)
 
     def delete(self, inputs: Values, context: Context) -> None:
         """Uninstall a release; Helm leaves what its resource policy keeps (such as Istio's CRDs)."""
         arguments = ["uninstall", inputs["name"], "--namespace", inputs["namespace"], "--ignore-not-found"]
-        if inputs.get("atomic") or not inputs.get("skipAwait"):
+        if not inputs.get("skipAwait"):
             arguments += ["--wait", "--timeout", _seconds(inputs, context)]
         self._helm(arguments, {}, context)
 
     def _install(self, inputs: Values, context: Context) -> dict[str, Any]:
         self._take_back_abandoned(inputs, context)
         name, namespace = inputs["name"], inputs["namespace"]
-        arguments = [
-            "upgrade",
-            "--install",
-            name,
-            *_chart_reference(inputs),
-            "--namespace",
-            namespace,
-            "--reset-values",
-        ]
-        arguments += [flag for key, flag in _SWITCHES.items() if inputs.get(key)]
+        arguments = ["upgrade", "--install", name, *_chart_reference(inputs), "--namespace", namespace]
+        arguments += ["--reset-values", "--timeout", _seconds(inputs, context), "--output", "json"]
         arguments += [] if inputs.get("skipAwait") else ["--wait"]
-        arguments += ["--wait-for-jobs"] if inputs.get("waitForJobs") and not inputs.get("skipAwait") else []
-        arguments += ["--timeout", _seconds(inputs, context), "--output", "json"]
-        arguments += ["--description", inputs["description"]] if inputs.get("description") else []
-        arguments += ["--history-max", str(inputs["maxHistory"])] if "maxHistory" in inputs else []
+        arguments += ["--create-namespace"] if inputs.get("createNamespace") else []
+        arguments += ["--skip-crds"] if inputs.get("skipCrds") else []
         try:
             release = json.loads(self._helm(arguments, inputs, context))
         except ProviderError as error:
@@ -170,8 +135,7 @@ class Helm:
             "version": metadata["version"],
             "appVersion": metadata.get("appVersion", ""),
         }
-        names = chart_children.resource_names(yaml.load_all(release.get("manifest", ""), Loader=_Loader))
-        return {**inputs, "status": status, "resourceNames": names}
+        return {**inputs, "status": status}
 
     def _status(self, inputs: Values) -> str:
         """Return the status of the newest revision, "" where there is no release."""
@@ -196,21 +160,16 @@ class Helm:
             self._helm([undo, inputs["name"], "--namespace", inputs["namespace"], "--wait"], {}, context)
 
     def _version(self, inputs: Values) -> str:
-        file = Path(inputs.get("chart") or "", "Chart.yaml")
+        reference, file = _chart_reference(inputs), Path(inputs["chart"], "Chart.yaml")
         try:
-            text = file.read_text() if file.is_file() else self._show(inputs)
-            metadata = yaml.safe_load(text)
-            version = metadata["version"]
-        except CheckError:
-            raise
+            text = (
+                file.read_text() if file.is_file() else self._helm(["show", "chart", *reference], {}, Context(urn=""))
+            )
+            return str(yaml.safe_load(text)["version"])
         except ProviderError as error:
             raise CheckError([("chart", str(error))]) from None
         except (OSError, yaml.YAMLError, LookupError, TypeError) as error:
             raise CheckError([("chart", f"{file} cannot be read: {error}")]) from None
-        return str(version)
-
-    def _show(self, inputs: Values) -> str:
-        return self._helm(["show", "chart", *_chart_reference(inputs)], {}, Context(urn=""))
 
     def _helm(self, arguments: Sequence[str], inputs: Values, context: Context) -> str:
         """Run helm with the inputs' values and return what it prints."""
@@ -222,9 +181,9 @@ class Helm:
             environment["KUBECONFIG"] = self._client.kubeconfig
         command = [helm, *arguments] + (["--kube-context", self._client.context] if self._client.context else [])
         with ExitStack() as stack:
-            for text in _value_texts(inputs):  # in private files: values may be secret, and arguments show in ps
+            if inputs.get("values"):  # in a private file: values may be secret, and arguments show in ps
                 file = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".yaml"))
-                file.write(text)
+                file.write(json.dumps(inputs["values"]))
                 file.flush()
                 command += ["--values", file.name]
             process = stack.enter_context(
@@ -269,15 +228,6 @@ def _chart_reference(inputs: Values) -> list[str]:
     arguments = [chart, *(["--repo", repository["repo"]] if repository.get("repo") else [])]
     local = Path(chart).exists() and not repository.get("repo")
     return arguments + (["--version", inputs["version"]] if inputs.get("version") and not local else [])
-
-
-def _value_texts(inputs: Values) -> Iterator[str]:
-    for file in inputs.get("valueYamlFiles") or []:
-        if not isinstance(file, Asset):
-            raise CheckError([("valueYamlFiles", "must be assets")])
-        yield file.read()
-    if inputs.get("values"):
-        yield json.dumps(inputs["values"])
 
 
 def _seconds(inputs: Values, context: Context) -> str:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from lab.engine.providers import kube_objects, kube_ready, kube_wait_for
+from lab.engine.providers import kube_objects, kube_ready
 from lab.engine.providers.base import Context, ProviderError
 from lab.engine.providers.kube_client import ApiError, Kind, KubeClient, Object, Unreachable
 
@@ -17,8 +17,6 @@ DEFAULT_TIMEOUT: Final = 600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 0.5
 _SETTLE: Final = 2.0
 """Seconds that a Service must be without any endpoint until that counts as meant so."""
-_SKIPS_DELETE: Final = {"Namespace", "Pod", "ReplicationController", "DaemonSet", "Deployment", "StatefulSet", "Job"}
-_OWNS_PODS: Final = {"Deployment", "StatefulSet", "DaemonSet", "Job"}
 
 
 class NotReady(Exception):
@@ -46,28 +44,28 @@ def until_ready(client: KubeClient, kind: Kind, inputs: Object, live: Object, co
     check = _readiness(client, inputs, live)
     if check is None:
         return live
-    timeout, begun, missing, pause = timeout_of(inputs, context), time.monotonic(), "", _FIRST_PAUSE
-    metadata = live["metadata"]
-    while True:
+    timeout, metadata = timeout_of(inputs, context), live["metadata"]
+
+    def look() -> str:
+        nonlocal live
         try:
             found = client.get(kind, metadata.get("namespace"), metadata["name"])
             if found is None:
-                raise NotReady("it was deleted while it was waited for", live)
-            live, now = found, check(found)
-        except kube_ready.Failed as error:
-            raise NotReady(f"{error}{_evidence(client, live)}", live) from None
+                raise kube_ready.Failed("it was deleted while it was waited for")
+            live = found
+            return check(live)
         except (ApiError, Unreachable) as error:
-            now = str(error)
-        if not now:
-            return live
-        if now != missing:
-            missing = now
-            context.report(f"waiting: {missing}")
-        if context.cancelled.wait(pause):
-            raise NotReady(f"interrupted while waiting: {missing}", live)
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
-        if time.monotonic() - begun > timeout:
-            raise NotReady(f"not ready after {timeout:g} s: {missing}{_evidence(client, live)}", live)
+            return str(error)
+
+    try:
+        missing, interrupted = _poll(look, timeout, context)
+    except kube_ready.Failed as error:
+        raise NotReady(f"{error}{_evidence(client, live)}", live) from None
+    if interrupted:
+        raise NotReady(f"interrupted while waiting: {missing}", live)
+    if missing:
+        raise NotReady(f"not ready after {timeout:g} s: {missing}{_evidence(client, live)}", live)
+    return live
 
 
 def until_gone(client: KubeClient, kind: Kind, inputs: Object, uid: str, context: Context) -> None:
@@ -77,40 +75,51 @@ def until_gone(client: KubeClient, kind: Kind, inputs: Object, uid: str, context
         ProviderError: It is still there, with what holds it.
     """
     skip = kube_objects.annotation(inputs, kube_objects.SKIP_AWAIT) == "true"
-    if skip and inputs.get("kind") in _SKIPS_DELETE:
+    if skip and inputs["kind"] in ("Namespace", "Deployment"):
         return
-    timeout, begun, pause = timeout_of(inputs, context), time.monotonic(), _FIRST_PAUSE
-    metadata = inputs["metadata"]
-    while True:
+    timeout, metadata = timeout_of(inputs, context), inputs["metadata"]
+
+    def look() -> str:
         live = client.get(kind, metadata.get("namespace"), metadata["name"])
-        if live is None or live["metadata"].get("uid") != uid:
-            return
+        return "" if live is None or live["metadata"].get("uid") != uid else f"it is still there{_holding(live)}"
+
+    missing, interrupted = _poll(look, timeout, context)
+    if missing:
+        why = "interrupted" if interrupted else f"not gone after {timeout:g} s"
+        raise ProviderError(f"deleting {inputs['kind']} {kube_objects.identity(inputs)}: {why}: {missing}")
+
+
+def _poll(look: Callable[[], str], timeout: float, context: Context) -> tuple[str, bool]:
+    """Look until nothing is missing; return what still is after all, and whether the run was interrupted."""
+    begun, pause, told = time.monotonic(), _FIRST_PAUSE, ""
+    while missing := look():
+        if missing != told:
+            told = missing
+            context.report(f"waiting: {missing}")
         interrupted = context.cancelled.wait(pause)
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
         if interrupted or time.monotonic() - begun > timeout:
-            why = "interrupted" if interrupted else f"not gone after {timeout:g} s"
-            raise ProviderError(f"deleting {live['kind']} {kube_objects.identity(live)}: {why}{_holding(live)}")
+            return missing, interrupted
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+    return "", False
 
 
-def _readiness(client: KubeClient, inputs: Object, live: Object) -> Callable[[Object], str] | None:
+def _readiness(client: KubeClient, inputs: Object, live: Object) -> kube_ready.Check | None:
     if kube_objects.annotation(inputs, kube_objects.SKIP_AWAIT) == "true":
         return None
     if text := kube_objects.annotation(live, "pulumi.com/waitFor"):
         try:
-            conditions = kube_wait_for.parse(text)
+            return kube_ready.wait_for(text)
         except ValueError as error:
             raise NotReady(f"annotation pulumi.com/waitFor: {error}", live) from None
-        return lambda obj: "; ".join(filter(None, (condition.missing(obj) for condition in conditions)))
-    identity = (live["apiVersion"], live["kind"])
-    if identity == ("v1", "Service"):
+    if (live["apiVersion"], live["kind"]) == ("v1", "Service"):
         return _service(client)
-    return kube_ready.READY.get(identity)
+    return kube_ready.READY.get((live["apiVersion"], live["kind"]))
 
 
-def _service(client: KubeClient) -> Callable[[Object], str]:
+def _service(client: KubeClient) -> kube_ready.Check:
     empty_since: float | None = None
 
-    def missing(service: Object) -> str:
+    def missing(service: Mapping[str, Any]) -> str:
         nonlocal empty_since
         lacking = kube_ready.load_balancer(service)
         if lacking or not kube_ready.has_endpoints(service):
@@ -131,21 +140,15 @@ def _service(client: KubeClient) -> Callable[[Object], str]:
 
 
 def _evidence(client: KubeClient, live: Object) -> str:
-    """Return what pods and events say about an object that is not ready, a line each."""
+    """Return what events say about an object that is not ready, and about its pods, a line each."""
+    name, namespace = live["metadata"]["name"], live["metadata"].get("namespace")
     lines: list[str] = []
-    metadata = live["metadata"]
-    namespace, names = metadata.get("namespace"), {metadata["name"]}
     try:
-        if live["kind"] in _OWNS_PODS:
-            pods = client.list("v1", "Pod", namespace, live["spec"].get("selector", {}).get("matchLabels", {}))
-            names |= {pod["metadata"]["name"] for pod in pods}
-            lines += [line for pod in pods for line in kube_ready.pod_troubles(pod)]
-        if namespace:
-            events = client.list("v1", "Event", namespace, {})
-            warnings = [item for item in events if item.get("type") == "Warning"]
-            warnings = [item for item in warnings if item.get("involvedObject", {}).get("name") in names]
-            warnings.sort(key=lambda item: item.get("lastTimestamp") or item.get("eventTime") or "")
-            lines += [f"event {item.get('reason')}: {item.get('message')}" for item in warnings[-5:]]
+        events = client.list("v1", "Event", namespace, {}) if namespace else []
+        warnings = [item for item in events if item.get("type") == "Warning"]
+        warnings = [item for item in warnings if f"{item['involvedObject'].get('name')}-".startswith(f"{name}-")]
+        warnings.sort(key=lambda item: item.get("lastTimestamp") or item.get("eventTime") or "")
+        lines += [f"event {item.get('reason')}: {item.get('message')}" for item in warnings[-5:]]
     except (ApiError, Unreachable) as error:
         lines.append(f"(no more could be learnt: {error})")
     return "".join(f"\n  {line}" for line in dict.fromkeys(lines))

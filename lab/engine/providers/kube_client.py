@@ -6,11 +6,8 @@ typed models are left alone, because resources here can be of any kind.
 
 from __future__ import annotations
 
-import atexit
 import json
 import logging
-import shutil
-import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,7 +64,7 @@ class KubeClient:
     """One cluster as one user. Safe to use from many threads.
 
     Args:
-        kubeconfig: A path or the file's text; None for the ambient one ($KUBECONFIG, ~/.kube/config).
+        kubeconfig: A path; None for the ambient one ($KUBECONFIG, ~/.kube/config).
         context: Which of its contexts; None for the current one.
 
     Raises:
@@ -78,7 +75,7 @@ class KubeClient:
         from kubernetes import client, config  # slow to import, and commands need none of it
 
         self.context = context
-        self.kubeconfig = _kubeconfig_file(kubeconfig)
+        self.kubeconfig = str(Path(kubeconfig).expanduser()) if kubeconfig else None
         configuration = client.Configuration()
         configuration.connection_pool_maxsize = _CONNECTIONS
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a retry is no news
@@ -86,8 +83,7 @@ class KubeClient:
             config.load_kube_config(self.kubeconfig, context, configuration)
             contexts, active = config.list_kube_config_contexts(self.kubeconfig)
         except (config.ConfigException, OSError, yaml.YAMLError) as error:
-            shown = kubeconfig if kubeconfig and "\n" not in kubeconfig else "given as text"
-            raise ProviderError(f"kubeconfig {shown or '(ambient)'} cannot be used: {error}") from None
+            raise ProviderError(f"kubeconfig {self.kubeconfig or '(ambient)'} cannot be used: {error}") from None
         chosen = next((item for item in contexts if item["name"] == context), active)
         self.namespace: str = chosen.get("context", {}).get("namespace") or "default"
         self._configuration = configuration
@@ -184,11 +180,6 @@ class KubeClient:
         items: list[Object] = found.get("items", [])
         return items
 
-    def create(self, kind: Kind, obj: Object, manager: str, *, dry_run: bool) -> Object:
-        """Create an object that must not exist."""
-        query = {"fieldManager": manager, "fieldValidation": "Warn"} | ({"dryRun": "All"} if dry_run else {})
-        return self.request("POST", kind.url(obj["metadata"].get("namespace")), query=query, body=obj)
-
     def apply(self, kind: Kind, obj: Object, manager: str, *, dry_run: bool, force: bool) -> Object:
         """Apply on the server's side: fields that this manager no longer names go away."""
         query = {"fieldManager": manager, "force": str(force).lower(), "fieldValidation": "Warn"}
@@ -197,49 +188,14 @@ class KubeClient:
         url = kind.url(meta.get("namespace"), meta["name"])
         return self.request("PATCH", url, query=query, body=obj, content_type=_APPLY)
 
-    def replace(self, kind: Kind, obj: Object, manager: str, *, dry_run: bool) -> Object:
-        """Put an object in the place of the one that is there."""
-        meta = obj["metadata"]
-        query = {"fieldManager": manager} | ({"dryRun": "All"} if dry_run else {})
-        return self.request("PUT", kind.url(meta.get("namespace"), meta["name"]), query=query, body=obj)
-
-    def delete(self, kind: Kind, namespace: str | None, name: str, propagation: str) -> None:
-        """Ask for the deletion of an object; raises ApiError 404 where there is none."""
-        self.request("DELETE", kind.url(namespace, name), body={"propagationPolicy": propagation})
-
-
-def active_cluster(kubeconfig: str | None, context: str | None) -> Mapping[str, Any] | None:
-    """Return what a kubeconfig (a path or text) says of the cluster it points to, or None where it cannot be read."""
-    try:
-        path = _kubeconfig_file(kubeconfig)
-        content = yaml.safe_load(Path(path).read_text()) if path else {}
-        contexts = {item["name"]: item["context"] for item in content["contexts"]}
-        clusters = {item["name"]: item["cluster"] for item in content["clusters"]}
-        found: Mapping[str, Any] = clusters[contexts[context or content["current-context"]]["cluster"]]
-    except (OSError, yaml.YAMLError, LookupError, TypeError):
-        return None
-    return found
-
-
-def _kubeconfig_file(kubeconfig: str | None) -> str | None:
-    """Return the path; a kubeconfig given as text is kept in a private file until the process ends."""
-    if not kubeconfig:
-        return None
-    if "\n" not in kubeconfig and not kubeconfig.lstrip().startswith("{"):
-        return str(Path(kubeconfig).expanduser())
-    folder = tempfile.mkdtemp(prefix="kubeconfig-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = Path(folder, "config")
-    path.touch(mode=0o600)
-    path.write_text(kubeconfig)
-    return str(path)
+    def delete(self, kind: Kind, namespace: str | None, name: str) -> None:
+        """Ask for the deletion of an object and what it owns; raises ApiError 404 where there is none."""
+        self.request("DELETE", kind.url(namespace, name), body={"propagationPolicy": "Foreground"})
 
 
 def _error(status: int, text: str) -> ApiError:
     try:
         answer = json.loads(text)
-    except ValueError:
-        answer = {}
-    if not isinstance(answer, dict):
-        answer = {}
-    return ApiError(status, str(answer.get("reason", "")), str(answer.get("message") or text or f"HTTP {status}"))
+        return ApiError(status, str(answer.get("reason", "")), str(answer.get("message", text)))
+    except (ValueError, AttributeError):
+        return ApiError(status, "", text or f"HTTP {status}")

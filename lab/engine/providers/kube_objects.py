@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import secrets
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any, Final
 
 from lab.engine.diffs import Path
 from lab.engine.values import UNKNOWN, Secret
 
-AUTONAMED: Final = "pulumi.com/autonamed"
 SKIP_AWAIT: Final = "pulumi.com/skipAwait"
 TIMEOUT: Final = "pulumi.com/timeoutSeconds"
 PATCH_FORCE: Final = "pulumi.com/patchForce"
-PROPAGATION: Final = "pulumi.com/deletionPropagationPolicy"
-FIELD_MANAGER: Final = "pulumi.com/patchFieldManager"
 _SERVER_OWNED: Final = (
     "creationTimestamp",
     "deletionGracePeriodSeconds",
@@ -30,40 +25,15 @@ _SERVER_OWNED: Final = (
     "resourceVersion",
     "uid",
 )
-_RENAMED: Final = {
-    f"x-kubernetes-{name}": f"x_kubernetes_{name.replace('-', '_')}"
-    for name in (
-        "embedded-resource",
-        "int-or-string",
-        "list-map-keys",
-        "list-type",
-        "map-type",
-        "preserve-unknown-fields",
-        "validations",
-    )
-}
-"""Fields of a CustomResourceDefinition that the SDK spells with underscores."""
-_SELECTOR: Final = (("spec", "selector"),)
 _IMMUTABLE: Final[Mapping[tuple[str, str], tuple[Path, ...]]] = {
     ("v1", "Secret"): (("type",), ("data",), ("stringData",)),
     ("v1", "ConfigMap"): (("data",), ("binaryData",)),
     ("v1", "Service"): (("spec", "clusterIP"),),
-    ("v1", "PersistentVolumeClaim"): tuple(
-        ("spec", field) for field in ("accessModes", "selector", "storageClassName", "volumeName")
-    ),
-    ("v1", "ResourceQuota"): (("spec", "scopes"),),
-    ("apps/v1", "DaemonSet"): _SELECTOR,
-    ("apps/v1", "Deployment"): _SELECTOR,
-    ("apps/v1", "StatefulSet"): tuple(
-        ("spec", field)
-        for field in ("podManagementPolicy", "revisionHistoryLimit", "selector", "serviceName", "volumeClaimTemplates")
-    ),
-    ("batch/v1", "Job"): tuple(("spec", field) for field in ("completions", "parallelism", "selector", "template")),
+    ("apps/v1", "Deployment"): (("spec", "selector"),),
     ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"): (("roleRef",),),
     ("rbac.authorization.k8s.io/v1", "RoleBinding"): (("roleRef",),),
-    ("storage.k8s.io/v1", "StorageClass"): (("parameters",), ("provisioner",)),
 }
-"""Pulumi's list of changes that force a replacement; a Secret's and a ConfigMap's data are among them by default."""
+"""Changes that force a replacement, as in Pulumi's list; of other kinds, the API server refuses such a change."""
 
 
 def kind_of(type_: str) -> tuple[str, str]:
@@ -92,21 +62,6 @@ def identity(obj: Mapping[str, Any]) -> str:
     return "/".join(part for part in (metadata.get("namespace"), metadata["name"]) if part)
 
 
-def named(obj: Mapping[str, Any], old: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
-    """Return the object with a name: its own, the generated one it had, or a new `<name>-<8 hex digits>`."""
-    metadata = obj.get("metadata") or {}
-    if metadata is UNKNOWN or metadata.get("name"):
-        return dict(obj)
-    if old is not None and annotation(old, AUTONAMED) == "true":
-        made = old["metadata"]["name"]
-    else:
-        made = f"{name}-{secrets.token_hex(4)}"
-    annotations = metadata.get("annotations") or {}
-    if annotations is not UNKNOWN:
-        annotations = {**annotations, AUTONAMED: "true"}
-    return {**obj, "metadata": {**metadata, "name": made, "annotations": annotations}}
-
-
 def normalised(obj: Mapping[str, Any]) -> dict[str, Any]:
     """Return the object without what the server owns, and a Secret's `stringData` as `data`, for comparing."""
     result = {key: value for key, value in obj.items() if value is not None}
@@ -126,22 +81,15 @@ def normalised(obj: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def replacing(obj: Mapping[str, Any], *, config_map_mutable: bool, secret_mutable: bool) -> list[Path]:
+def replacing(obj: Mapping[str, Any]) -> list[Path]:
     """Return the paths whose change forces a replacement of an object of this kind."""
     kind = (str(obj.get("apiVersion")), str(obj.get("kind")))
-    paths: list[Path] = [("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace")]
-    mutable = not obj.get("immutable")
-    if kind == ("v1", "ConfigMap") and config_map_mutable and mutable:
-        return paths
-    if kind == ("v1", "Secret") and secret_mutable and mutable:
-        return [*paths, ("type",)]
-    return [*paths, *_IMMUTABLE.get(kind, ())]
+    return [("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace"), *_IMMUTABLE.get(kind, ())]
 
 
-def field_manager(obj: Mapping[str, Any], outputs: Mapping[str, Any], urn: str) -> str:
+def field_manager(outputs: Mapping[str, Any], urn: str) -> str:
     """Return the name under which fields are owned: one per resource, so that a second run is the same owner."""
-    chosen = annotation(obj, FIELD_MANAGER) or outputs.get("__fieldManager")
-    return str(chosen or f"pulumi-kubernetes-{hashlib.sha256(urn.encode()).hexdigest()[:8]}")
+    return str(outputs.get("__fieldManager") or f"pulumi-kubernetes-{hashlib.sha256(urn.encode()).hexdigest()[:8]}")
 
 
 def is_ours(live: Mapping[str, Any], manager: str) -> bool:
@@ -151,14 +99,14 @@ def is_ours(live: Mapping[str, Any], manager: str) -> bool:
 
 def wire(obj: Mapping[str, Any]) -> dict[str, Any]:
     """Return the manifest to send: without None and without what only Pulumi uses."""
-    back = {under: dash for dash, under in _RENAMED.items()}
-    sent: dict[str, Any] = _rename({key: value for key, value in obj.items() if not key.startswith("__")}, back)
-    return sent
+    sent = {key: value for key, value in obj.items() if not key.startswith("__")}
+    result: dict[str, Any] = _spelt(sent, "x_kubernetes_", ("_", "-"))
+    return result
 
 
 def outputs_of(live: Mapping[str, Any], manager: str) -> dict[str, Any]:
     """Return what goes into state: the live object without bookkeeping, a Secret's content marked as such."""
-    result: dict[str, Any] = deepcopy(_rename(live, _RENAMED))
+    result: dict[str, Any] = _spelt(live, "x-kubernetes-", ("-", "_"))
     result["metadata"].pop("managedFields", None)
     if (live.get("apiVersion"), live.get("kind")) == ("v1", "Secret"):
         for key in ("data", "stringData"):
@@ -181,9 +129,10 @@ def preview_of(dry: Mapping[str, Any], inputs: Mapping[str, Any], manager: str) 
     return result
 
 
-def _rename(value: Any, names: Mapping[str, str]) -> Any:
+def _spelt(value: Any, prefix: str, change: tuple[str, str]) -> Any:
+    """Return a copy without None, and with the fields of a CustomResourceDefinition that the SDK spells its own way."""
     if isinstance(value, Mapping):
-        return {names.get(key, key): _rename(item, names) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [_rename(item, names) for item in value]
-    return value
+        given = {key: item for key, item in value.items() if item is not None}
+        names = {key: key.replace(*change) if key.startswith(prefix) else key for key in given}
+        return {names[key]: _spelt(item, prefix, change) for key, item in given.items()}
+    return [_spelt(item, prefix, change) for item in value] if isinstance(value, list | tuple) else value

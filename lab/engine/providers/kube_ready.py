@@ -1,14 +1,22 @@
 """Tells of live objects whether they are ready, and if not, what they lack. Pure functions on what the API server says.
 
-Kinds that are not listed are ready as soon as they exist, as with Pulumi's provider.
+Deployments, Services, definitions of custom resources, and whatever has the annotation `pulumi.com/waitFor`; anything
+else is ready as soon as it exists.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
+from lab.engine.diffs import MISSING, get, parse_path
+
 Object = Mapping[str, Any]
+Check = Callable[[Object], str]
+"""Says what an object lacks, "" where it is ready."""
 
 
 class Failed(Exception):
@@ -18,8 +26,8 @@ class Failed(Exception):
 def deployment(obj: Object) -> str:
     """Say what a Deployment's rollout lacks."""
     status, wanted = obj.get("status", {}), obj["spec"].get("replicas", 1)
-    if stale := _unobserved(obj):
-        return stale
+    if status.get("observedGeneration", 0) < obj["metadata"].get("generation", 0):
+        return "the controller has not seen it yet"
     updated, total = status.get("updatedReplicas", 0), status.get("replicas", 0)
     available = status.get("availableReplicas", 0)
     if updated < wanted:
@@ -31,69 +39,16 @@ def deployment(obj: Object) -> str:
     return ""
 
 
-def stateful_set(obj: Object) -> str:
-    """Say what a StatefulSet's rollout lacks."""
-    status, wanted = obj.get("status", {}), obj["spec"].get("replicas", 1)
-    if stale := _unobserved(obj):
-        return stale
-    ready, updated = status.get("readyReplicas", 0), status.get("updatedReplicas", 0)
-    if ready < wanted:
-        return f"{ready} of {wanted} replicas are ready"
-    if obj["spec"].get("updateStrategy", {}).get("type") != "OnDelete" and updated < wanted:
-        return f"{updated} of {wanted} replicas are updated"
-    return ""
-
-
-def daemon_set(obj: Object) -> str:
-    """Say what a DaemonSet's rollout lacks."""
-    status = obj.get("status", {})
-    if stale := _unobserved(obj):
-        return stale
-    wanted, available = status.get("desiredNumberScheduled", 0), status.get("numberAvailable", 0)
-    updated = status.get("updatedNumberScheduled", 0)
-    if obj["spec"].get("updateStrategy", {}).get("type") != "OnDelete" and updated < wanted:
-        return f"{updated} of {wanted} pods are updated"
-    return "" if available >= wanted else f"{available} of {wanted} pods are available"
-
-
-def job(obj: Object) -> str:
-    """Say whether a Job is still running; a failed one raises Failed."""
-    if obj["spec"].get("suspend"):
-        return ""
-    conditions = {item["type"]: item for item in _conditions(obj)}
-    if conditions.get("Failed", {}).get("status") == "True":
-        raise Failed("the job failed" + _reasons(obj, "Failed", when="True"))
-    if conditions.get("Complete", {}).get("status") == "True":
-        return ""
-    status = obj.get("status", {})
-    return f"the job is not complete ({status.get('succeeded', 0)} succeeded, {status.get('failed', 0)} failed)"
-
-
-def pod(obj: Object) -> str:
-    """Say what a Pod lacks."""
-    if obj.get("status", {}).get("phase") == "Succeeded":
-        return ""
-    conditions = {item["type"]: item for item in _conditions(obj)}
-    if conditions.get("Ready", {}).get("status") == "True":
-        return ""
-    return "; ".join(pod_troubles(obj)) or f"the pod is {obj.get('status', {}).get('phase', 'not scheduled')}"
-
-
 def custom_resource_definition(obj: Object) -> str:
     """Say whether the API server serves the new kind."""
-    conditions = {item["type"]: item for item in _conditions(obj)}
-    if conditions.get("NamesAccepted", {}).get("status") == "False":
+    status = {item["type"]: item["status"] for item in _conditions(obj)}
+    if status.get("NamesAccepted") == "False":
         raise Failed("the names are taken" + _reasons(obj, "NamesAccepted"))
-    established = conditions.get("Established", {}).get("status") == "True"
-    return "" if established else "it is not established" + _reasons(obj, "Established", "NamesAccepted")
+    return "" if status.get("Established") == "True" else "it is not established" + _reasons(obj, "Established")
 
 
-READY: Final[Mapping[tuple[str, str], Callable[[Object], str]]] = {
+READY: Final[Mapping[tuple[str, str], Check]] = {
     ("apps/v1", "Deployment"): deployment,
-    ("apps/v1", "StatefulSet"): stateful_set,
-    ("apps/v1", "DaemonSet"): daemon_set,
-    ("batch/v1", "Job"): job,
-    ("v1", "Pod"): pod,
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition"): custom_resource_definition,
 }
 
@@ -114,51 +69,73 @@ def has_endpoints(service: Object) -> bool:
 
 def endpoints(slices: Sequence[Object]) -> tuple[int, int]:
     """Count a Service's endpoints that are (ready, not ready)."""
-    states = [
-        endpoint.get("conditions", {}).get("ready", True) is not False
-        for slice_ in slices
-        for endpoint in slice_.get("endpoints") or []
-    ]
+    found = [endpoint for slice_ in slices for endpoint in slice_.get("endpoints") or []]
+    states = [endpoint.get("conditions", {}).get("ready", True) is not False for endpoint in found]
     return states.count(True), states.count(False)
 
 
-def pod_troubles(obj: Object) -> list[str]:
-    """Return what keeps a pod from being ready, a line each; empty for one that is fine."""
-    status, name = obj.get("status", {}), obj["metadata"]["name"]
-    lines = []
+def wait_for(annotation: str) -> Check:
+    """Read `pulumi.com/waitFor`: `jsonpath={.a.b[0]}`, `jsonpath={...}=value`, `condition=Ready[=False]`, or a list.
+
+    Raises:
+        ValueError: It is malformed, or needs more of JSONPath than fields and indices.
+    """
+    try:
+        values = json.loads(annotation)
+    except ValueError:
+        values = annotation
+    texts = values if isinstance(values, list) else [annotation]
+    if not texts:
+        raise ValueError("at least one condition must be given")
+    checks = [_one(text) for text in texts]
+    return lambda obj: "; ".join(filter(None, (check(obj) for check in checks)))
+
+
+def _one(text: Any) -> Check:
+    form, _, rest = str(text).partition("=")
+    if form == "condition":
+        type_, _, status = rest.partition("=")
+        return partial(_condition, type_, status or "True")
+    if form != "jsonpath":
+        raise ValueError(f'expected a "jsonpath=" or "condition=" prefix, got {text!r}')
+    match = re.fullmatch(r"\{\s*\$?(.*?)\s*\}(?:=(.+))?", rest)
+    if match is None:
+        raise ValueError(f"{text!r} should be jsonpath={{.path}} or jsonpath={{.path}}=value")
+    if not re.fullmatch(r"""(\.[\w-]+|\[(\d+|'[^']+'|"[^"]+")\])+""", match[1]):
+        raise ValueError(f"the embedded engine reads only fields and indices in a path, not {{{match[1]}}}")
+    return partial(_value, match[1], match[2])
+
+
+def _condition(type_: str, status: str, obj: Object) -> str:
     for condition in _conditions(obj):
-        if condition["type"] == "PodScheduled" and condition["status"] != "True":
-            lines.append(f"pod {name}: {condition.get('reason', '')}: {condition.get('message', '')}")
-    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
-        state, last = container.get("state", {}), container.get("lastState", {}).get("terminated")
-        where = f"pod {name}: container {container['name']}"
-        if waiting := state.get("waiting"):
-            lines.append(f"{where}: {waiting.get('reason', 'waiting')}: {waiting.get('message', '')}".rstrip(": "))
-        elif (ended := state.get("terminated")) and ended.get("exitCode"):
-            lines.append(f"{where}: {ended.get('reason', 'ended')}, exit code {ended['exitCode']}")
-        elif not container.get("ready") and "running" in state:
-            lines.append(f"{where}: running but not ready")
-        if last and last.get("exitCode"):
-            text = (last.get("message") or "").strip()
-            lines.append(f"{where}: ended before with exit code {last['exitCode']}" + (f": {text}" if text else ""))
-    if not lines and status.get("phase", "Pending") == "Pending":
-        lines.append(f"pod {name}: Pending" + ("" if obj["spec"].get("nodeName") else ", not on a node yet"))
-    return lines
+        if condition.get("type", "").lower() != type_.lower():
+            continue
+        observed = condition.get("observedGeneration", obj["status"].get("observedGeneration"))
+        if observed is not None and observed < obj.get("metadata", {}).get("generation", 0):
+            return f"condition {type_} is of an older generation ({observed})"
+        if str(condition.get("status")).lower() == status.lower():
+            return ""
+        why = ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
+        return f"condition {type_} is {condition.get('status')}, not {status}" + (f" ({why})" if why else "")
+    return f"condition {type_} is not there"
+
+
+def _value(path: str, wanted: str | None, obj: Object) -> str:
+    value = get(obj, parse_path(path.replace("'", '"')))
+    if value is MISSING:
+        return f"{{{path}}} selects nothing"
+    shown = value if isinstance(value, str) else json.dumps(value)
+    return "" if wanted in (None, shown) else f"{{{path}}} is {shown}, not {wanted}"
 
 
 def _conditions(obj: Object) -> Sequence[Object]:
     return obj.get("status", {}).get("conditions") or []
 
 
-def _unobserved(obj: Object) -> str:
-    generation, observed = obj["metadata"].get("generation", 0), obj.get("status", {}).get("observedGeneration", 0)
-    return "" if observed >= generation else "the controller has not seen it yet"
-
-
-def _reasons(obj: Object, *types: str, when: str = "False") -> str:
+def _reasons(obj: Object, *types: str) -> str:
     found = [
         f"[{item.get('reason', '')}] {item.get('message', '')}"
         for item in _conditions(obj)
-        if item["type"] in types and item["status"] == when
+        if item["type"] in types and item["status"] == "False"
     ]
     return ": " + "; ".join(found) if found else ""

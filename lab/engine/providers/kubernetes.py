@@ -10,27 +10,19 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Final
 
-from lab.engine.providers import kube_await, kube_objects, property_diff
-from lab.engine.providers.base import CheckError, Child, Context, Diff, ProviderError, Values
+from lab.engine.diffs import diff_inputs
+from lab.engine.providers import kube_await, kube_objects
+from lab.engine.providers.base import CheckError, Child, Context, Diff, Provider, ProviderError, Values
 from lab.engine.providers.helm import CHART, RELEASE, Helm
-from lab.engine.providers.kube_client import ApiError, Kind, KubeClient, NoKind, Object, active_cluster
+from lab.engine.providers.kube_client import ApiError, Kind, KubeClient, NoKind, Object
 from lab.engine.values import UNKNOWN, has_unknown
 
-_FLAGS: Final = {
-    "enableServerSideApply": True,
-    "enablePatchForce": False,
-    "upsertExistingObjects": False,
-    "enableConfigMapMutable": False,
-    "enableSecretMutable": False,
-    "suppressDeprecationWarnings": False,
-    "suppressHelmHookWarnings": False,
-}
-_OPTIONS: Final = {"kubeconfig", "context", "namespace", "clusterIdentifier", "version", "pluginDownloadURL", *_FLAGS}
+_OPTIONS: Final = {"kubeconfig", "context", "namespace", "clusterIdentifier", "version", "enableServerSideApply"}
 _PATIENCE: Final = 30.0
 """Seconds for which a create is tried again while its namespace or its kind is not there yet."""
 
 
-class KubernetesProvider:
+class KubernetesProvider(Provider):
     """One cluster, as one provider resource of the program describes it."""
 
     def __init__(self, config: Values) -> None:
@@ -38,9 +30,11 @@ class KubernetesProvider:
         problems = [
             (key, "is not an option that the embedded engine supports") for key in sorted(set(given) - _OPTIONS)
         ]
-        self._flags = _FLAGS | {key: str(given[key]).lower() == "true" for key in _FLAGS if key in given}
-        if not self._flags["enableServerSideApply"]:
+        if str(given.get("enableServerSideApply", "true")).lower() != "true":
             problems.append(("enableServerSideApply", "must be true: the embedded engine has no other way"))
+        text = str(given.get("kubeconfig", "")).strip()
+        if "\n" in text or text.startswith("{"):  # it would have to be written down for Helm, credentials and all
+            problems.append(("kubeconfig", "must be a path: the embedded engine takes no kubeconfig as text"))
         if problems:
             raise CheckError(problems)
         self._config = given
@@ -57,7 +51,7 @@ class KubernetesProvider:
 
     @cached_property
     def _helm(self) -> Helm:
-        return Helm(self._client, self._namespace)
+        return Helm(self._client, self._namespace, self._is_namespaced)
 
     def supports(self, type_: str) -> bool:
         """Tell whether this is an object, a chart or a release; other Helm and YAML components are not supported."""
@@ -68,34 +62,24 @@ class KubernetesProvider:
         return bool(kind) and "/" in module and not components and not kind.endswith(("List", "Patch"))
 
     def moved(self, old_config: Values) -> tuple[str, ...]:
-        """Return what makes this another cluster: its identifier where given, else the kubeconfig's active cluster."""
-        old, new = old_config, self._config
-        changed = [key for key in ("clusterIdentifier", "kubeconfig", "context") if old.get(key) != new.get(key)]
-        if old.get("clusterIdentifier") and new.get("clusterIdentifier"):
-            return ("clusterIdentifier",) if "clusterIdentifier" in changed else ()
-        unknown = [key for key in changed if new.get(key) is UNKNOWN]
-        if unknown or not changed:
-            return tuple(unknown)
-        before, after = (active_cluster(config.get("kubeconfig"), config.get("context")) for config in (old, new))
-        moved = before is not None and after is not None and before != after
-        return tuple(key for key in changed if key != "clusterIdentifier") if moved else ()
+        """Return what makes this another cluster: its identifier where both have one, else any other way to it."""
+        identified = old_config.get("clusterIdentifier") and self._config.get("clusterIdentifier")
+        keys = ("clusterIdentifier",) if identified else ("kubeconfig", "context")
+        return tuple(key for key in keys if old_config.get(key) != self._config.get(key))
 
     def check(self, type_: str, old: Values | None, new: Values, *, name: str) -> dict[str, Any]:
-        """Fill in apiVersion, kind, a name where there is none, and the namespace."""
+        """Fill in apiVersion, kind and the namespace."""
         if type_ == RELEASE:
-            return self._helm.check(old, new, name=name)
+            return self._helm.check(new)
         api_version, kind = kube_objects.kind_of(type_)
         inputs = {"apiVersion": api_version, "kind": kind} | {k: v for k, v in new.items() if v is not None}
         metadata = inputs.get("metadata")
         if metadata is UNKNOWN:
             return inputs
-        if metadata is not None and not isinstance(metadata, Mapping):
-            raise CheckError([("metadata", "must be an object")])
-        if (metadata or {}).get("generateName"):
-            raise CheckError([("metadata.generateName", "is not supported in Server-Side Apply mode")])
-        inputs = kube_objects.named(inputs, old, name)
-        if not inputs["metadata"].get("namespace") and self._is_namespaced(api_version, kind):
-            inputs["metadata"] = {**inputs["metadata"], "namespace": self._namespace}
+        if not isinstance(metadata, Mapping) or not metadata.get("name"):
+            raise CheckError([("metadata.name", "is required: the embedded engine makes up no names")])
+        if not metadata.get("namespace") and self._is_namespaced(api_version, kind):
+            inputs["metadata"] = {**metadata, "namespace": self._namespace}
         return inputs
 
     def diff(self, type_: str, id_: str, old_inputs: Values, old_outputs: Values, new_inputs: Values) -> Diff:
@@ -103,21 +87,16 @@ class KubernetesProvider:
         if type_ == RELEASE:
             return self._helm.diff(old_inputs, new_inputs)
         old, new = kube_objects.normalised(old_inputs), kube_objects.normalised(new_inputs)
-        forced = kube_objects.replacing(
-            new,
-            config_map_mutable=self._flags["enableConfigMapMutable"],
-            secret_mutable=self._flags["enableSecretMutable"],
-        )
-        same_place = _place(old) == _place(new) and kube_objects.annotation(new, kube_objects.AUTONAMED) != "true"
-        return property_diff.diff(old, new, forced, delete_before_replace=same_place)
+        same_place = _place(old) == _place(new)
+        return diff_inputs(old, new, kube_objects.replacing(new), delete_before_replace=same_place)
 
     def create(self, type_: str, inputs: Values, context: Context) -> tuple[str, dict[str, Any]]:
         """Create an object that must not exist yet (unless an earlier run of this resource made it), and await it."""
         if type_ == RELEASE:
             return self._helm.create(inputs, context)
-        manager = kube_objects.field_manager(inputs, {}, context.urn)
+        manager = kube_objects.field_manager({}, context.urn)
         if context.preview:
-            dry = self._dry_run(inputs, lambda kind, obj: self._client.create(kind, obj, manager, dry_run=True))
+            dry = self._dry_run(inputs, manager, new=True)
             return "", dict(inputs) if dry is None else kube_objects.preview_of(dry, inputs, manager)
         obj = kube_objects.wire(inputs)
         kind, live = self._retry(obj, lambda kind: self._apply_new(kind, obj, manager, context), context)
@@ -129,9 +108,9 @@ class KubernetesProvider:
         """Apply the new inputs and await the object."""
         if type_ == RELEASE:
             return self._helm.update(new_inputs, context)
-        manager = kube_objects.field_manager(new_inputs, old_outputs, context.urn)
+        manager = kube_objects.field_manager(old_outputs, context.urn)
         if context.preview:
-            dry = self._dry_run(new_inputs, lambda kind, obj: self._write(kind, obj, manager, dry_run=True))
+            dry = self._dry_run(new_inputs, manager, new=False)
             return dict(new_inputs) if dry is None else kube_objects.outputs_of(dry, manager)
         obj = kube_objects.wire(new_inputs)
         kind, live = self._retry(obj, lambda kind: self._write(kind, obj, manager, dry_run=False), context)
@@ -145,14 +124,12 @@ class KubernetesProvider:
             return None
         obj = kube_objects.wire(outputs if outputs.get("metadata") else inputs)
         metadata = obj["metadata"]
-        propagation = kube_objects.annotation(inputs, kube_objects.PROPAGATION).capitalize()
-        propagation = propagation if propagation in ("Orphan", "Background") else "Foreground"
         try:
             kind = self._client.kind(obj["apiVersion"], obj["kind"])
             live = self._client.get(kind, metadata.get("namespace"), metadata["name"])
             if live is None:
                 return None
-            self._client.delete(kind, metadata.get("namespace"), metadata["name"], propagation)
+            self._client.delete(kind, metadata.get("namespace"), metadata["name"])
             kube_await.until_gone(self._client, kind, obj, live["metadata"]["uid"], context)
         except NoKind:
             return None
@@ -160,23 +137,6 @@ class KubernetesProvider:
             if error.status != 404:
                 raise ProviderError(f"deleting {_title(obj)}: {error}") from None
         return None
-
-    def read(self, type_: str, id_: str, inputs: Values) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Return the live object; the id is `name` or `namespace/name`."""
-        api_version, kind = kube_objects.kind_of(type_)
-        namespace, _, name = id_.rpartition("/")
-        try:
-            found = self._client.kind(api_version, kind)
-            live = self._client.get(found, namespace or (self._namespace if found.namespaced else None), name)
-        except NoKind:
-            return None
-        except ApiError as error:
-            raise ProviderError(f"reading {kind} {id_}: {error}") from None
-        return None if live is None else (dict(inputs), kube_objects.outputs_of(live, ""))
-
-    def invoke(self, token: str, args: Values) -> dict[str, Any]:
-        """Fail: the program uses none of this package's functions."""
-        raise ProviderError(f"the embedded engine has no function {token}")
 
     def construct(self, type_: str, name: str, inputs: Values, context: Context) -> list[Child] | None:
         """Render a chart into its objects."""
@@ -188,40 +148,35 @@ class KubernetesProvider:
         except NoKind:  # a custom resource whose definition comes in the same run
             return True
 
-    def _dry_run(self, inputs: Values, write: Callable[[Kind, Object], Object]) -> Object | None:
+    def _dry_run(self, inputs: Values, manager: str, *, new: bool) -> Object | None:
         """Return what the server says it would do, or None where it cannot know yet."""
         if has_unknown(inputs):
             return None
         obj = kube_objects.wire(inputs)
         try:
-            return write(self._client.kind(obj["apiVersion"], obj["kind"]), obj)
+            kind, metadata = self._client.kind(obj["apiVersion"], obj["kind"]), obj["metadata"]
+            if new and self._client.get(kind, metadata.get("namespace"), metadata["name"]) is not None:
+                return None  # it will be replaced, or it is not ours, as `up` will say
+            return self._write(kind, obj, manager, dry_run=True)
         except NoKind:
             return None
         except ApiError as error:
-            missing_namespace = error.status == 404
-            if missing_namespace or error.reason in ("Forbidden", "AlreadyExists") or "dryRun" in str(error):
+            if error.status in (403, 404) or "dryRun" in str(error):  # 404: its namespace comes in the same run
                 return None
             raise ProviderError(f"{_title(obj)}: {error}") from None
 
     def _apply_new(self, kind: Kind, obj: Object, manager: str, context: Context) -> Object:
         metadata = obj["metadata"]
         live = self._client.get(kind, metadata.get("namespace"), metadata["name"])
-        known = context.adopt or self._flags["upsertExistingObjects"]
-        if live is not None and not known and not kube_objects.is_ours(live, manager):
+        if live is not None and not context.adopt and not kube_objects.is_ours(live, manager):
             raise ProviderError(
-                f"{_title(obj)} already exists and this stack does not manage it; delete it, give the resource "
-                "another name, or set upsert_existing_objects on the provider to take it over"
+                f"{_title(obj)} already exists and this stack does not manage it; delete it or give the resource "
+                "another name"
             )
         return self._write(kind, obj, manager, dry_run=False)
 
     def _write(self, kind: Kind, obj: Object, manager: str, *, dry_run: bool) -> Object:
-        if obj["kind"] == "CustomResourceDefinition":  # applied definitions would keep fields that charts dropped
-            live = self._client.get(kind, None, obj["metadata"]["name"])
-            if live is not None:
-                version = {"resourceVersion": live["metadata"]["resourceVersion"]}
-                replaced = obj | {"metadata": obj["metadata"] | version}
-                return self._client.replace(kind, replaced, manager, dry_run=dry_run)
-        force = self._flags["enablePatchForce"] or kube_objects.annotation(obj, kube_objects.PATCH_FORCE) == "true"
+        force = kube_objects.annotation(obj, kube_objects.PATCH_FORCE) == "true"
         return self._client.apply(kind, obj, manager, dry_run=dry_run, force=force)
 
     def _retry(self, obj: Object, write: Callable[[Kind], Object], context: Context) -> tuple[Kind, Object]:
