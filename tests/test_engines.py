@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,8 @@ def test_only_the_lock_of_a_killed_run_is_taken_away(places: Path, holder: str, 
     sleeper.symlink_to("/bin/sleep")
     with subprocess.Popen([sleeper if holder == "running" else sys.executable, *["30"][: holder == "running"]],
                           stdin=subprocess.PIPE) as process:  # fmt: skip
+        while holder == "running" and "pulumi" not in Path(f"/proc/{process.pid}/comm").read_text():
+            time.sleep(0.01)  # the kernel names a process a moment after it has started it
         pid = gone() if holder == "killed" else process.pid
         put(paths.PULUMI / ".pulumi/locks/organization/istio-vm-mesh/dev/1.json", {"pid": pid})
         engine.prepare()

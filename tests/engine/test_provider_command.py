@@ -295,7 +295,7 @@ class TestRemote:
     def test_hanging_command_ends_by_the_custom_timeout(self, server: Server) -> None:
         begun = time.monotonic()
         with pytest.raises(ProviderError, match=r"timed out after 0\.3 s: running .*\n.*begun"):
-            inputs = {"connection": server.connection(), "create": "echo begun; exec timeout 5 sleep 60"}
+            inputs = {"connection": server.connection(), "create": "echo begun; exec timeout --foreground 5 sleep 60"}
             PROVIDER.create(REMOTE, inputs, context(timeout=0.3))
         assert time.monotonic() - begun < 3
 
@@ -303,7 +303,7 @@ class TestRemote:
         cancelled = threading.Event()
         cancelled.set()
         with pytest.raises(ProviderError, match="interrupted"):
-            inputs = {"connection": server.connection(), "create": "timeout 5 sleep 60"}
+            inputs = {"connection": server.connection(), "create": "timeout --foreground 5 sleep 60"}
             PROVIDER.create(REMOTE, inputs, context(cancelled=cancelled))
 
     def test_wrong_host_key_is_final_and_names_both(self, server: Server) -> None:
