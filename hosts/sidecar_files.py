@@ -17,7 +17,8 @@ from hosts.proxy_config import PROXY_CONFIG
 _ANNOTATION = "proxy.istio.io/config"
 _CANONICAL_NAME = "service.istio.io/canonical-name"
 _CANONICAL_REVISION = "service.istio.io/canonical-revision"
-_ISTIOD_PORT = 15012
+ISTIOD_PORT = 15012
+"""Where istiod, and a gateway in front of it, takes agents; node ports lead there under numbers of their own."""
 _STATUS_PORT = 15020
 
 
@@ -42,6 +43,7 @@ def sidecar_files(
     cluster_id: str,
     root_certificate: str,
     istiod_address: str,
+    istiod_port: int = ISTIOD_PORT,
     revision: str = "",
     istio_namespace: str = "istio-system",
     service_ip: str | None = None,
@@ -57,6 +59,8 @@ def sidecar_files(
         cluster_id: The cluster's name in the mesh.
         root_certificate: The mesh's root certificate, PEM.
         istiod_address: The IP address at which the VM reaches istiod or the gateway in front of it.
+        istiod_port: The port at that address. Another one than istiod's own stands in mesh.yaml and cluster.env, after
+            istiod's name: its certificate bears no address.
         revision: The control plane's revision; "" and "default" mean none.
         istio_namespace: The control plane's namespace.
         service_ip: The address that the VM registers, on one of its interfaces.
@@ -74,12 +78,11 @@ def sidecar_files(
         raise ValueError("a VM registers its service IP or its external IP, not both")
     revision = "" if revision == "default" else revision
     istiod = istiod_host(istio_namespace, revision)
-    config = _proxy_config(
-        group, mesh_config, cluster_id, f"{istiod}:{_ISTIOD_PORT}" if revision else "", capture_dns, auto_register
-    )
+    at_port = f"{istiod}:{istiod_port}" if revision or istiod_port != ISTIOD_PORT else ""
+    config = _proxy_config(group, _at_port(mesh_config, istiod_port), cluster_id, at_port, capture_dns, auto_register)
     environment = config["proxyMetadata"] | _environment(group, int(config.get("statusPort", 0)))
-    if revision:
-        environment["CA_ADDR"] = f"{istiod}:{_ISTIOD_PORT}"
+    if at_port:
+        environment["CA_ADDR"] = at_port
     if service_ip or external_ip:
         environment["ISTIO_SVC_IP"] = service_ip or external_ip
     if external_ip:
@@ -99,6 +102,15 @@ def istiod_host(istio_namespace: str, revision: str = "") -> str:
         if revision not in ("", "default")
         else f"istiod.{istio_namespace}.svc"
     )
+
+
+def _at_port(mesh_config: Mapping[str, Any], port: int) -> Mapping[str, Any]:
+    """Return the MeshConfig with istiod at another port than its own, if it is; the host name stays."""
+    config = _mapping(mesh_config.get("defaultConfig"))
+    host, colon, _ = str(config.get("discoveryAddress") or "").rpartition(":")
+    if port == ISTIOD_PORT or not colon:
+        return mesh_config
+    return {**mesh_config, "defaultConfig": {**config, "discoveryAddress": f"{host}:{port}"}}
 
 
 def _proxy_config(

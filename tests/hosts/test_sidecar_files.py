@@ -49,6 +49,38 @@ def test_the_usual_vm() -> None:
     assert made.root_certificate == "ROOT\n"
 
 
+@pytest.mark.parametrize(
+    ("mesh", "revision", "host"),
+    [
+        (MESH, "", "istiod.istio-system.svc"),
+        ({}, "", "istiod.istio-system.svc"),
+        (
+            {"defaultConfig": {"discoveryAddress": "istiod-canary.istio-system.svc:15012"}},
+            "canary",
+            "istiod-canary.istio-system.svc",
+        ),
+    ],
+    ids=["from the mesh", "from nowhere", "revisioned"],
+)
+def test_a_node_port_stands_after_istiods_name(mesh: dict[str, Any], revision: str, host: str) -> None:
+    usual = files(mesh=mesh, revision=revision)
+    made = files(mesh=mesh, revision=revision, istiod_port=31012)
+    assert f"  discoveryAddress: {host}:31012\n" in made.mesh_yaml
+    assert f"CA_ADDR='{host}:31012'\n" in made.cluster_env
+    assert made.hosts == usual.hosts == f"10.77.0.200 {host}\n"
+    assert "15012" not in made.mesh_yaml + made.cluster_env
+    changed = {"discoveryAddress", "CA_ADDR"}
+    for one, other in ((usual, made), (made, usual)):
+        text = (one.mesh_yaml + one.cluster_env).splitlines()
+        different = set(text) - set((other.mesh_yaml + other.cluster_env).splitlines())
+        assert {line.strip().partition(":")[0].partition("=")[0] for line in different} <= changed
+
+
+def test_a_groups_own_discovery_address_stays_with_a_node_port() -> None:
+    group = annotated("discoveryAddress: istiod.elsewhere.svc:15012", None)
+    assert "discoveryAddress: istiod.elsewhere.svc:15012" in files(group=group, istiod_port=31012).mesh_yaml
+
+
 def test_a_bare_group_gets_istios_defaults() -> None:
     bare = {"metadata": {"name": "db", "namespace": "apps"}, "spec": {}}
     found = environment(group=bare, mesh={}, auto_register=False, capture_dns=False)
