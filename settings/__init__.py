@@ -4,20 +4,25 @@ from settings.checks import CLUSTER_DOMAIN, service_host
 from settings.models import Cluster, EastWestGateway, Hosts, Istio, StackConfig
 from settings.parsing import parse
 from settings.problems import Problem, SettingsError
-from settings.result import Connection, Settings, SidecarPackage
+from settings.result import BastionLogin, Connection, Login, Settings, SidecarPackage
+from settings.route_models import Route
 from settings.source import load
 from settings.stack_file import from_stack_file
+from settings.ways import routes_of
 from settings.workload_models import Probe, Service, VirtualMachine, Workload
 
 __all__ = [
     "CLUSTER_DOMAIN",
+    "BastionLogin",
     "Cluster",
     "Connection",
     "EastWestGateway",
     "Hosts",
     "Istio",
+    "Login",
     "Probe",
     "Problem",
+    "Route",
     "Service",
     "Settings",
     "SettingsError",
@@ -28,5 +33,6 @@ __all__ = [
     "from_stack_file",
     "load",
     "parse",
+    "routes_of",
     "service_host",
 ]

@@ -49,6 +49,7 @@ def check(draft: Draft) -> Iterator[Problem]:
         yield from _ports(name, workload)
         if workload.service is not None:
             yield from _service(name, workload)
+        yield from _static(name, workload)
     yield from _same_host(draft.workloads)
     yield from _vms_apart(draft.vms)
     yield from _vm_labels(draft.vms)
@@ -135,6 +136,16 @@ def _service(name: str, workload: Workload) -> Iterator[Problem]:
     yield Problem(path=join(*path, "host"), what=what, got=service.host, right=f"a name as in {example}")
 
 
+def _static(name: str, workload: Workload) -> Iterator[Problem]:
+    """Yield static VMs of a workload of which no client would reach anything."""
+    if not workload.ports:
+        for vm_name, vm in workload.vms.items():
+            if vm.static:
+                what = f"there is nothing to reach there: workloads.{name} names no ports"
+                right = f"name the application's ports in workloads.{name}.ports"
+                yield Problem(path=join("workloads", name, "vms", vm_name, "static"), what=what, right=right)
+
+
 def service_host(name: str, workload: Workload) -> str | None:
     """Return the full name under which the mesh reaches a workload, if it has one."""
     if workload.service is None:
@@ -189,6 +200,8 @@ def _ssh_ports(draft: Draft) -> Iterator[Problem]:
         if workload is None:
             continue
         for vm in group:
+            if vm.machine.static:
+                continue
             port = vm.machine.ssh.port or default
             path = vm.path("ssh", "port") if vm.machine.ssh.port else "hosts.ssh.port"
             if port in workload.ports.values():

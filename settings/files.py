@@ -5,6 +5,7 @@ Each function returns what it read, or raises `Refused` with what is wrong and w
 
 import base64
 import binascii
+import hashlib
 import re
 import stat
 import struct
@@ -78,13 +79,12 @@ def charts(project: Path, place: str) -> None:
         raise Refused(f"has no chart {', '.join(missing)}", "a folder with the charts base, istiod and gateway")
 
 
-def checksum(project: Path, sha256: str, url: str) -> str:
-    """Return the SHA-256 that a configuration gives as digits or as the path of a checksum file."""
+def checksum(project: Path, sha256: str, name: str) -> str:
+    """Return the SHA-256 that a configuration gives as digits or as the path of a checksum file, of a file so named."""
     if re.fullmatch(r"[0-9A-Fa-f]{64}", sha256):
         return sha256.lower()
     if re.fullmatch(r"[0-9A-Fa-f]{32,}", sha256):
         raise Refused(f"has {len(sha256)} hex digits", "64 hex digits, or the path of a checksum file")
-    name = unquote(urlsplit(url).path.rpartition("/")[2])
     found: list[str] = []
     for line in read(locate(project, sha256)).splitlines():
         match = _CHECKSUM.fullmatch(line.strip())
@@ -96,6 +96,27 @@ def checksum(project: Path, sha256: str, url: str) -> str:
             f"a checksum file with exactly one line '<64 hex digits>  {name}'",
         )
     return found[0]
+
+
+def file_name(url: str) -> str:
+    """Return the name of the file that a URL leads to."""
+    return unquote(urlsplit(url).path.rpartition("/")[2])
+
+
+def package(project: Path, file: str, sha256: str) -> None:
+    """Check that a package is there and is the one of that SHA-256."""
+    path = locate(project, file)
+    try:
+        if not path.is_file():
+            raise Refused("no such file", "the path of a package, relative to the project")
+        with path.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise Refused(f"cannot be read: {error.strerror}", "a file that this user can read") from None
+    except ValueError:
+        raise Refused("not a path", "a path relative to the project") from None
+    if found != sha256:
+        raise Refused(f"has SHA-256 {found}", f"the file of SHA-256 {sha256}, or that file's own")
 
 
 def private_key_file(path: Path) -> str:

@@ -3,15 +3,15 @@
 Attribute docstrings speak to users: the configuration reference (`docs/configuration.md`) is made from them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import SecretStr, model_validator
+from pydantic import SecretStr
 
 from settings.model import Model
-from settings.problems import wrong
+from settings.route_models import Route
 from settings.scalars import (
-    Digest,
+    Address,
     DnsLabel,
     DnsName,
     FilePath,
@@ -22,11 +22,11 @@ from settings.scalars import (
     Revision,
     ServiceName,
     Tag,
-    Url,
-    User,
     Version,
     only,
 )
+from settings.sidecar_models import Sidecar
+from settings.ssh_models import Ssh
 from settings.workload_models import Workload
 
 RELEASE_CHARTS = "https://blob.istio.io/istio-release/charts"
@@ -70,78 +70,56 @@ class Istio(Model):
     """More values for the chart `istiod`, merged under the ones this program sets."""
 
 
+class NodePorts(Model):
+    """Ports of the nodes that lead to the gateway; Kubernetes chooses those that are not given."""
+
+    istiod: Port | None = None
+    """Leads to istiod (15012)."""
+    webhook: Port | None = None
+    """Leads to istiod's webhooks (15017)."""
+    services: Port | None = None
+    """Leads to the services in the mesh (15443)."""
+    status: Port | None = None
+    """Leads to the gateway's readiness (15021)."""
+
+
 class EastWestGateway(Model):
     """The gateway through which VMs reach istiod and services."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"address", "nodePorts"})
-
-    service: Annotated[Literal["LoadBalancer", "NodePort", "none"], only("LoadBalancer")] = "LoadBalancer"
-    """Type of its Service. `NodePort` and `none` are not supported yet."""
-    expose_istiod: Annotated[bool, only(True)] = True
-    """Whether it passes 15012 and 15017 to istiod, which is how VMs reach it. `false` is not supported yet."""
+    service: Literal["LoadBalancer", "NodePort", "none"] = "LoadBalancer"
+    """Type of its Service. `none`: there is no gateway, and VMs reach istiod's Service over `hosts.routes`, or at
+    `hosts.istiodAddress`."""
+    address: Address | None = None
+    """Address at which VMs reach it. Without it the load balancer's; with `NodePort` the ExternalIP of the one node
+    that has one, else the InternalIP of the only node."""
+    node_ports: NodePorts = NodePorts()
+    """Ports that the nodes open for it, with `NodePort`."""
+    expose_istiod: bool = True
+    """Whether it passes 15012 and 15017 to istiod, which is how VMs reach it. `false`: they reach it as without a
+    gateway."""
     expose_services: bool = True
     """Whether it passes 15443 to the services in the mesh (`*.local`)."""
     values: Mapping[str, Any] = {}
     """More values for the chart `gateway`, merged under the ones this program sets."""
 
-
-class Deb(Model):
-    """A Debian package of the sidecar."""
-
-    url: Url
-    """Where the VM downloads the package: an http or https URL that the VM reaches."""
-    sha256: Digest
-    """SHA-256 of the package: 64 hex digits, or the path of a file as `sha256sum` writes it, with one line for it."""
-
-
-class Packages(Model):
-    """The sidecar's packages for one architecture."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"rpm"})
-
-    deb: Deb
-    """Package for Debian, Ubuntu and their like."""
-
-
-class Sidecar(Model):
-    """The sidecar's packages by architecture; a VM gets the one that fits it."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"file"})
-
-    amd64: Packages | None = None
-    """Packages for x86-64."""
-    arm64: Packages | None = None
-    """Packages for 64-bit ARM."""
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> "Sidecar":
-        if self.amd64 is None and self.arm64 is None:
-            raise wrong("names no package", "amd64 or arm64 or both, as in {amd64: {deb: {url: ..., sha256: ...}}}")
-        return self
-
-
-class Ssh(Model):
-    """How VMs are reached; holds for every VM that does not say otherwise."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"agent", "bastion"})
-
-    user: User = "root"
-    """Login: root, or a user with passwordless sudo."""
-    port: Port = 22
-    """Port of the ssh server."""
-    private_key_file: FilePath | None = None
-    """Path of the private key: unencrypted, readable by its owner only. Without it the secret `sshPrivateKey`."""
-    known_hosts_file: FilePath | None = None
-    """Path of a known_hosts file (hashed names too) with the keys of VMs that have no `hostKey`."""
+    @property
+    def leads_to_istiod(self) -> bool:
+        """Whether VMs reach istiod through it."""
+        return self.service != "none" and self.expose_istiod
 
 
 class Hosts(Model):
     """What holds for every VM."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"routes", "istiodAddress"})
-
     sidecar: Sidecar
     """The sidecar's packages."""
+    istiod_address: Address | None = None
+    """Address at which VMs reach istiod. Without it the gateway's; where no gateway leads to istiod, its Service's."""
+    routes: Sequence[Route] = ()
+    """Ways into the cluster's network, which each VM sets up when it boots; a VM's own `routes` replace them."""
+    existing_sidecar: Literal["refuse", "adopt"] = "refuse"
+    """What to do with a VM that has an Istio sidecar which this program did not install: `refuse` the VM and leave it as
+    it is, or `adopt` the sidecar: from then on it is as if it had been installed here, also when the VM leaves."""
     ssh: Ssh = Ssh()
     """How VMs are reached."""
 

@@ -14,6 +14,7 @@ from settings.problems import UNSHOWN, Problem, SettingsError
 from settings.references import References
 from settings.result import Settings
 from settings.translate import problems_of
+from settings.ways import check_ways
 
 
 def parse(
@@ -38,7 +39,7 @@ def parse(
     given = {str(key): value for key, value in raw.items() if value not in (None, "")}
     problems = [*found, *_shape(given)]
     draft = draft_of(given)
-    problems += check(draft)
+    problems += [*check(draft), *check_ways(draft)]
     references = References(project_dir)
     references.follow(draft, key_is_encrypted="sshPrivateKey" in sealed and "sshPrivateKey" not in given)
     problems += references.problems

@@ -1,20 +1,19 @@
-"""Follows what a configuration points to: kubeconfig, charts, checksum files, ssh keys and known_hosts files.
+"""Follows what a configuration points to: kubeconfig, charts, checksum files; the files of ssh keys by `logins`.
 
 What is found there becomes part of the settings, so that nothing after them reads a file of the user's again.
 """
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import SecretStr
-
-from settings import files, host_keys
-from settings.draft import Draft, Vm
-from settings.models import Cluster, Hosts, Ssh
-from settings.problems import UNSHOWN, Problem, Refused, join
+from settings import files
+from settings.draft import Draft
+from settings.logins import Logins
+from settings.models import Cluster, Hosts
+from settings.problems import Problem, Refused, join
 from settings.result import Connection, SidecarPackage
+from settings.sidecar_models import Package
 
 _T = TypeVar("_T")
 
@@ -27,8 +26,6 @@ class References:
         self.connections: dict[str, Connection] = {}
         self.packages: dict[str, SidecarPackage] = {}
         self._project = project
-        self._keys: dict[str, SecretStr | None] = {}
-        self._known: dict[str, list[host_keys.KnownHost] | None] = {}
 
     def follow(self, draft: Draft, *, key_is_encrypted: bool) -> None:
         """Read everything that the parts of a configuration point to."""
@@ -39,7 +36,9 @@ class References:
             self._attempt("istio.charts", charts, lambda: files.charts(self._project, charts))
         if draft.hosts is not None:
             self._packages(draft.hosts)
-            self._connections(draft, draft.hosts, key_is_encrypted)
+            logins = Logins(self._project)
+            self.connections.update(logins.settle(draft, draft.hosts, key_is_encrypted=key_is_encrypted))
+            self.problems += logins.problems
 
     def _attempt(self, path: str, got: Any, action: Callable[[], _T]) -> _T | None:
         """Return what an action returns, or note why it refused."""
@@ -65,71 +64,22 @@ class References:
 
     def _packages(self, hosts: Hosts) -> None:
         for arch, packages in (("amd64", hosts.sidecar.amd64), ("arm64", hosts.sidecar.arm64)):
-            if packages is None:
-                continue
-            deb = packages.deb
-            path = join("hosts", "sidecar", arch, "deb", "sha256")
-            digest = self._attempt(path, deb.sha256, partial(files.checksum, self._project, deb.sha256, deb.url))
-            if digest is not None:
-                self.packages[arch] = SidecarPackage(url=deb.url, sha256=digest)
+            for family in ("deb", "rpm"):
+                package: Package | None = getattr(packages, family, None)
+                if package is not None:
+                    self._package(family, arch, package)
 
-    def _connections(self, draft: Draft, hosts: Hosts, key_is_encrypted: bool) -> None:
-        ssh, secret = hosts.ssh, self._secret(draft, hosts, key_is_encrypted)
-        for vm in draft.vms:
-            own = vm.machine.ssh
-            host_key = self._host_key(vm, ssh)
-            if own.private_key_file is not None:
-                key = self._key_file(vm.path("ssh", "privateKeyFile"), own.private_key_file)
-            elif ssh.private_key_file is not None:
-                key = self._key_file("hosts.ssh.privateKeyFile", ssh.private_key_file)
-            else:
-                key = secret
-            if host_key is not None and key is not None:
-                self.connections[vm.name] = Connection(
-                    user=own.user or ssh.user, port=own.port or ssh.port, host_key=host_key, private_key=key
-                )
-
-    def _secret(self, draft: Draft, hosts: Hosts, key_is_encrypted: bool) -> SecretStr | None:
-        """Return the private key of the stack, and note where there is one too many or none."""
-        text, file = draft.ssh_private_key, hosts.ssh.private_key_file
-        if (text or key_is_encrypted) and file is not None:
-            what, right = "given beside the secret sshPrivateKey", "one of the two"
-            self.problems.append(Problem(path="hosts.ssh.privateKeyFile", what=what, got=file, right=right))
-        if key_is_encrypted:
-            return SecretStr("")
-        if text:
-            key = self._attempt("sshPrivateKey", UNSHOWN, lambda: files.private_key(text))
-            return None if key is None else SecretStr(key)
-        if file is None and any(vm.machine.ssh.private_key_file is None for vm in draft.vms):
-            right = "pulumi config set --secret sshPrivateKey, or hosts.ssh.privateKeyFile"
-            self.problems.append(Problem(path="sshPrivateKey", what="missing, so no VM can be reached", right=right))
-        return None
-
-    def _key_file(self, path: str, file: str) -> SecretStr | None:
-        """Return the private key in a file; a file that many VMs name is read, and refused, once."""
-        if file not in self._keys:
-            key = self._attempt(path, file, lambda: files.private_key_file(files.locate(self._project, file)))
-            self._keys[file] = None if key is None else SecretStr(key)
-        return self._keys[file]
-
-    def _host_key(self, vm: Vm, ssh: Ssh) -> str | None:
-        """Return the host key of a VM: its own, else the known_hosts file's."""
-        machine, port = vm.machine, vm.machine.ssh.port or ssh.port
-        path = vm.path("hostKey")
-        own = machine.host_key
-        if own is not None:
-            return self._attempt(path, own, lambda: host_keys.usable(own))
-        file = machine.ssh.known_hosts_file or ssh.known_hosts_file
-        if file is None:
-            right = "the VM's Ed25519 or ECDSA host key, or hosts.ssh.knownHostsFile"
-            self.problems.append(Problem(path=path, what="missing", right=right))
-            return None
-        if file not in self._known:
-            place = vm.path("ssh", "knownHostsFile") if machine.ssh.known_hosts_file else "hosts.ssh.knownHostsFile"
-            self._known[file] = self._attempt(
-                place, file, lambda: host_keys.read_known_hosts(files.read(files.locate(self._project, file)))
-            )
-        known = self._known[file]
-        if known is None:
-            return None
-        return self._attempt(path, file, lambda: host_keys.find(known, machine.address, port))
+    def _package(self, family: str, arch: str, package: Package) -> None:
+        """Note a package, once its checksum is known and, for a file, holds."""
+        path, url, file = join("hosts", "sidecar", arch, family), package.url, package.file
+        name = files.file_name(url) if url is not None else Path(file or "").name
+        digest = self._attempt(
+            f"{path}.sha256", package.sha256, lambda: files.checksum(self._project, package.sha256, name)
+        )
+        if digest is None:
+            return
+        if file is not None:
+            self._attempt(f"{path}.file", file, lambda: files.package(self._project, file, digest))
+        self.packages[f"{family}-{arch}"] = SidecarPackage(
+            url=url, file=file and str(Path(file).expanduser()), sha256=digest
+        )

@@ -1,7 +1,7 @@
 """What the rest of the program gets: the checked configuration with every file read and every default settled."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
@@ -10,25 +10,47 @@ from settings.workload_models import Workload
 
 
 @dataclass(frozen=True, kw_only=True)
-class Connection:
-    """How one VM is reached: `hosts.ssh` with the VM's own `ssh` over it."""
+class Login:
+    """How a machine is logged in to."""
 
     user: str
-    """Login: root, or a user with passwordless sudo."""
+    """On a VM root, or a user with passwordless sudo."""
     port: int
     """Port of the ssh server."""
     host_key: str
-    """The VM's public host key, `<type> <base64>`; never RSA."""
-    private_key: SecretStr
-    """The unencrypted private key. Empty where only the stack file was read and holds it encrypted."""
+    """The machine's public host key, `<type> <base64>`; never RSA."""
+    private_key: SecretStr = field(default_factory=lambda: SecretStr(""))
+    """The unencrypted private key. Empty with an agent, and where only the stack file was read, which holds it
+    encrypted."""
+    agent: bool = False
+    """Whether an ssh agent holds the key."""
+    agent_socket: str | None = None
+    """Path of the agent's socket; None for the one that `SSH_AUTH_SOCK` names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BastionLogin(Login):
+    """The machine through which ssh goes."""
+
+    host: str
+    """Its IPv4 address or name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection(Login):
+    """How one VM is reached: `hosts.ssh` with the VM's own `ssh` over it."""
+
+    bastion: BastionLogin | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SidecarPackage:
-    """A package of the sidecar for one architecture."""
+    """A package of the sidecar for one architecture and one kind of package manager."""
 
-    url: str
-    """Where the VM downloads it."""
+    url: str | None
+    """Where the VM downloads it; None: it is a file."""
+    file: str | None
+    """Its path as the stack file gives it, where the VM gets a copy; None: it has a URL."""
     sha256: str
     """64 lower-case hex digits."""
 
@@ -43,6 +65,6 @@ class Settings:
     hosts: Hosts
     workloads: Mapping[str, Workload]
     connections: Mapping[str, Connection]
-    """By VM name, which is unique in the stack."""
+    """By VM name, which is unique in the stack; static VMs have none."""
     packages: Mapping[str, SidecarPackage]
-    """By architecture, `amd64` and `arm64`."""
+    """By package manager and architecture, as `deb-amd64` and `rpm-arm64`."""

@@ -173,6 +173,50 @@ Address = Annotated[str, Kind("an IPv4 address", _address)]
 """An IPv4 address that others reach."""
 
 
+def _endpoint(value: str) -> None:
+    if re.fullmatch(r"[0-9.:]+", value):
+        _address(value)
+    elif not re.fullmatch(_NAME, value) or len(value) > 253:
+        raise Refused("not an address or host name", "an IPv4 address or a DNS name, as in bastion.example.com")
+
+
+Endpoint = Annotated[str, Kind("an IPv4 address or host name", _endpoint)]
+"""A machine that the deployer reaches by address or name."""
+
+
+def _agent(value: Any) -> None:
+    if value is True:
+        return
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value or "\n" in value:
+        right = "true for the one that SSH_AUTH_SOCK names, the absolute path of its socket, or leave it out"
+        raise Refused("not an ssh agent", right)
+
+
+Agent = Annotated[Any, Kind("`true` or an absolute path", _agent)]
+"""An ssh agent: the ambient one, or the one behind a socket."""
+
+
+def _network(value: str) -> None:
+    try:
+        network = ipaddress.IPv4Network(value, strict=False)
+    except ValueError:
+        network = None
+    if network is None or not re.fullmatch(r"[0-9.]+/[0-9]+", value):
+        raise Refused("not an IPv4 range", "an address and a prefix length, as in 10.96.0.0/12")
+    if not network.prefixlen:
+        raise Refused("the default route, over which a VM is reached", "the ranges of the cluster's services and pods")
+    if str(network) != value:
+        raise Refused("not the first address of its range", f"{network}")
+    if any(network.overlaps(own) for own in _UNROUTED):
+        raise Refused("holds addresses that no router takes", "the ranges of the cluster's services and pods")
+
+
+_UNROUTED = tuple(map(ipaddress.IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")))
+
+Network = Annotated[str, Kind("an IPv4 range", _network)]
+"""A range of IPv4 addresses that a route leads to."""
+
+
 def _host_name(value: str) -> None:
     if not re.fullmatch(_NAME, value) or len(value) > 253:
         raise Refused("not a DNS name (RFC 1123 subdomain)", f"{_LOWER}, with '.' between labels")

@@ -7,12 +7,12 @@ from pydantic import Field, model_validator
 
 from settings.model import Model
 from settings.problems import wrong
+from settings.route_models import Route
 from settings.scalars import (
     Address,
     Count,
     DnsLabel,
     DnsName,
-    FilePath,
     HostName,
     LabelKey,
     LabelValue,
@@ -22,8 +22,8 @@ from settings.scalars import (
     ReadableProxyConfig,
     Seconds,
     UrlPath,
-    User,
 )
+from settings.ssh_models import VmSsh
 
 
 class HttpHeader(Model):
@@ -108,34 +108,45 @@ class Service(Model):
     """Ports of the service by name; each name is one of the workload's ports, to which it leads."""
 
 
-class VmSsh(Model):
-    """How one VM is reached, where that differs from `hosts.ssh`."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"agent", "bastion"})
-
-    user: User | None = None
-    """Login, in place of `hosts.ssh.user`."""
-    port: Port | None = None
-    """Port of the ssh server, in place of `hosts.ssh.port`."""
-    private_key_file: FilePath | None = None
-    """Path of the private key, in place of `hosts.ssh.privateKeyFile`."""
-    known_hosts_file: FilePath | None = None
-    """Path of a known_hosts file, in place of `hosts.ssh.knownHostsFile`."""
+_STATIC = {"address", "static", "weight", "labels"}
+"""What can be said of a VM on which nothing is set up."""
 
 
 class VirtualMachine(Model):
     """A VM of a workload; the map's key is its name."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"weight"})
-
     address: Address
     """IPv4 address by which the deployer and the mesh reach the VM."""
+    static: bool = False
+    """Whether the VM gets no sidecar: nothing is set up on it and nobody logs in to it. The mesh's clients reach its
+    application by the workload's service, in plain text, also where the mesh is STRICT; it cannot itself call what
+    demands mutual TLS."""
+    weight: Count | None = None
+    """Share of the traffic that a static VM takes, beside 1 for every other VM of its workload."""
     host_key: str | None = None
     """The VM's public ssh host key, Ed25519 or ECDSA: `ssh-ed25519 AAAA...`. Without it the one in `knownHostsFile`."""
     ssh: VmSsh = VmSsh()
     """What differs from `hosts.ssh` for this VM."""
+    routes: Sequence[Route] | None = None
+    """Routes of this VM, in place of `hosts.routes`; `[]`: none."""
     labels: Mapping[LabelKey, LabelValue] = {}
     """Labels of this VM, over the workload's."""
+
+    @model_validator(mode="after")
+    def _static_or_set_up(self) -> "VirtualMachine":
+        if not self.static and self.weight is not None:
+            raise wrong(
+                "has a weight, which only a static VM can have: the others register themselves, all alike",
+                "leave weight out, or split traffic by labels",
+            )
+        known = {name: field.alias for name, field in type(self).model_fields.items()}
+        meaningless = [str(known[name]) for name in known if name in self.model_fields_set - _STATIC]
+        if self.static and meaningless:
+            raise wrong(
+                f"is static, so nothing is set up on it, and has {', '.join(meaningless)} all the same",
+                "leave these out, or static",
+            )
+        return self
 
 
 class Workload(Model):
@@ -160,3 +171,8 @@ class Workload(Model):
     """The name under which the mesh reaches the workload. Without it there is none."""
     vms: Mapping[DnsLabel, VirtualMachine] = {}
     """The VMs by name: the host name, unique in the stack."""
+
+    @property
+    def meshed_vms(self) -> dict[str, VirtualMachine]:
+        """The VMs that get a sidecar, by name."""
+        return {name: vm for name, vm in self.vms.items() if not vm.static}

@@ -91,7 +91,7 @@ def test_the_example(tmp_path: Path) -> None:
     checksums = [f"checksums/istio-sidecar{suffix}.deb.sha256" for suffix in ("", "-arm64")]
     secret = "  istio-vm-mesh:sshPrivateKey: {secure: v1:abc}\n"
     settings = stack("example", tmp_path, "known_hosts", *checksums, secret=secret)
-    assert set(settings.packages) == {"amd64", "arm64"}
+    assert set(settings.packages) == {"deb-amd64", "deb-arm64"}
     assert settings.connections["billing-2"].port == 2222
     assert settings.connections["reports-1"].user == "deploy"
 

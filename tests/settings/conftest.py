@@ -46,6 +46,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "known_rsa").write_text(f"10.0.0.1 {RSA_KEY}\n")
     (folder / "sums").write_text(f"{DIGEST}  istio-sidecar.deb\n{'f' * 64}  other.deb\n")
     (folder / "sums_twice").write_text(f"{DIGEST}  istio-sidecar.deb\n{'f' * 64} *istio-sidecar.deb\n")
+    (folder / "sidecar.rpm").write_bytes(b"package")
     (folder / "binary").write_bytes(b"\xff\xfe\x00")
     return folder
 

@@ -62,7 +62,7 @@ def test_every_key_of_later_versions_is_refused_by_name() -> None:
     told = [line for mistake in MISTAKES for line in mistake["told"]]
     refused = {line.split(":")[0].split(".")[-1] for line in told if "support" in line or "refuses gRPC" in line}
     later = {key for model in _models(StackConfig) for key in model.later | model.refused.keys()}
-    assert {"traffic", "routes", "grpc", "weight"} <= later
+    assert {"traffic", "grpc"} <= later
     assert later <= refused
 
 
@@ -100,8 +100,8 @@ def test_a_vm_without_any_host_key(stack: dict[str, Any], problems: Callable[...
 def test_a_file_that_many_vms_need_is_refused_once(stack: dict[str, Any], problems: Callable[..., list[str]]) -> None:
     stack["hosts"]["ssh"].update(privateKeyFile="id_open", knownHostsFile="binary")
     assert problems(stack) == [
-        'hosts.ssh.knownHostsFile: is no text file (got "binary"), a text file',
         'hosts.ssh.privateKeyFile: others can read or write it (mode 0644) (got "id_open"), chmod 600 id_open',
+        'hosts.ssh.knownHostsFile: is no text file (got "binary"), a text file',
     ]
 
 

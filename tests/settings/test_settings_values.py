@@ -1,15 +1,17 @@
 """What a right stack becomes: defaults, connections, packages, host keys."""
 
 import copy
+import hashlib
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from settings_samples import DIGEST, ECDSA_KEY, HOST_KEY, PEM_KEY, PRIVATE_KEY, RSA_KEY, hashed
 
-from settings import SidecarPackage, files, host_keys, parse, service_host
+from settings import BastionLogin, SidecarPackage, files, host_keys, parse, service_host
 from settings.models import RELEASE_CHARTS
 from settings.problems import Refused
 
@@ -76,12 +78,63 @@ def test_no_shared_key_is_needed_where_every_vm_has_one(stack: dict[str, Any], p
     assert len(parse(stack, project_dir=project).connections) == 3
 
 
+def test_a_bastion_is_logged_in_to_like_the_vm_unless_it_says_otherwise(stack: dict[str, Any], project: Path) -> None:
+    stack["hosts"]["ssh"]["bastion"] = {"host": "gate.example.com", "hostKey": f"{ECDSA_KEY} gate"}
+    vms = stack["workloads"]["billing"]["vms"]
+    vms["billing-1"]["ssh"] = {"user": "root", "privateKeyFile": "id_pem"}
+    vms["billing-2"]["ssh"]["bastion"] = {"host": "10.0.0.1", "user": "jump", "agent": "/run/agent", "port": 22}
+    vms["billing-3"]["ssh"] = {"direct": True}
+    connections = parse(stack, project_dir=project).connections
+    gate = BastionLogin(
+        host="gate.example.com", user="root", port=22, host_key=ECDSA_KEY, private_key=SecretStr(PEM_KEY)
+    )
+    other = BastionLogin(
+        host="10.0.0.1", user="jump", port=22, host_key=HOST_KEY, agent=True, agent_socket="/run/agent"
+    )
+    bastions = {name: connection.bastion for name, connection in connections.items()}
+    assert bastions == {"billing-1": gate, "billing-2": other, "billing-3": None}
+
+
+def test_an_agent_takes_the_place_of_a_key(stack: dict[str, Any], project: Path) -> None:
+    del stack["hosts"]["ssh"]["privateKeyFile"]
+    stack["hosts"]["ssh"]["agent"] = True
+    vms = stack["workloads"]["billing"]["vms"]
+    vms["billing-2"]["ssh"]["privateKeyFile"] = "id"
+    vms["billing-3"]["ssh"] = {"agent": "/run/agent"}
+    connections = parse(stack, project_dir=project).connections
+    proofs = {n: (c.agent, c.agent_socket, c.private_key.get_secret_value()) for n, c in connections.items()}
+    assert proofs == {
+        "billing-1": (True, None, ""),
+        "billing-2": (False, None, PRIVATE_KEY),
+        "billing-3": (True, "/run/agent", ""),
+    }
+
+
+def test_a_static_vm_has_no_connection_and_needs_no_key(
+    stack: dict[str, Any], project: Path, problems: Callable[..., list[str]]
+) -> None:
+    del stack["hosts"]["ssh"]
+    vms = {"legacy-1": {"address": "10.0.0.7", "static": True, "weight": 3, "labels": {"version": "v0"}}}
+    stack["workloads"]["billing"]["vms"] = vms
+    settings = parse(stack, project_dir=project)
+    assert settings.connections == {}
+    assert settings.workloads["billing"].meshed_vms == {}
+    assert settings.workloads["billing"].vms["legacy-1"].weight == 3
+    del stack["workloads"]["billing"]["ports"], stack["workloads"]["billing"]["service"]
+    assert problems(stack) == [
+        "workloads.billing.vms.legacy-1.static: there is nothing to reach there: workloads.billing names no ports, "
+        "name the application's ports in workloads.billing.ports"
+    ]
+
+
 def test_packages_have_their_digest_settled(stack: dict[str, Any], project: Path) -> None:
     url = "http://mirror/istio-sidecar.deb"
-    stack["hosts"]["sidecar"]["arm64"] = {"deb": {"url": "http://mirror/arm.deb", "sha256": "F" * 64}}
+    own = {"file": "sidecar.rpm", "sha256": hashlib.sha256(b"package").hexdigest()}
+    stack["hosts"]["sidecar"]["arm64"] = {"deb": {"url": "http://mirror/arm.deb", "sha256": "F" * 64}, "rpm": own}
     assert parse(stack, project_dir=project).packages == {
-        "amd64": SidecarPackage(url=url, sha256=DIGEST),
-        "arm64": SidecarPackage(url="http://mirror/arm.deb", sha256="f" * 64),
+        "deb-amd64": SidecarPackage(url=url, file=None, sha256=DIGEST),
+        "deb-arm64": SidecarPackage(url="http://mirror/arm.deb", file=None, sha256="f" * 64),
+        "rpm-arm64": SidecarPackage(url=None, file="sidecar.rpm", sha256=own["sha256"]),
     }
 
 
@@ -96,7 +149,7 @@ def test_packages_have_their_digest_settled(stack: dict[str, Any], project: Path
 )
 def test_checksum_files(text: str, tmp_path: Path) -> None:
     (tmp_path / "sums").write_text(text)
-    assert files.checksum(tmp_path, "sums", "https://host/path/a.deb?x=1") == DIGEST
+    assert files.checksum(tmp_path, "sums", files.file_name("https://host/path/a.deb?x=1")) == DIGEST
 
 
 def test_probe_is_dumped_as_kubernetes_writes_it(stack: dict[str, Any], project: Path) -> None:
