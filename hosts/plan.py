@@ -7,7 +7,7 @@ it manages, and leaves it installed, so that the other steps are short commands 
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,12 +22,19 @@ _DROP_IN = "/etc/systemd/system/istio.service.d/istio-vm-mesh.conf"
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """The sidecar's package for one architecture."""
+    """The sidecar's package for one architecture and one kind of package manager."""
 
-    url: str
-    """Where the VM downloads it."""
+    url: str | None = None
+    """Where the VM downloads it; None: it is a file."""
+    file: str | None = None
+    """Its path where Pulumi runs; a copy of it is on the VM, under `copied`, when the host is configured."""
     sha256: str
     """64 hex digits; anything else that comes from the URL is refused."""
+
+    @property
+    def copied(self) -> str:
+        """Name of the copy, in the home folder of the login."""
+        return f"istio-vm-mesh-{self.sha256[:16]}.package"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +45,7 @@ class DesiredHost:
     """The VM's name, as it appears in errors."""
     files: SidecarFiles
     packages: Mapping[str, Package]
-    """By Debian architecture: "amd64", "arm64". The host picks its own."""
+    """By package manager and Debian's name of the architecture, as "rpm-arm64". The host picks its own."""
     istiod_host: str
     """The name in istiod's certificate that the VM connects to, such as `istiod.istio-system.svc`."""
     istiod_address: str
@@ -46,6 +53,12 @@ class DesiredHost:
     istiod_port: int
     address: str
     """The address that the VM registers; it must be on one of its interfaces."""
+    clock_port: int | None = None
+    """Port at `istiod_address` that leads to istiod's webhooks, which answer with its time; None: it is not compared."""
+    istio_version: str = ""
+    """istiod's, which the sidecar's must not be newer than."""
+    adopt: bool = False
+    """Whether a sidecar that somebody else has installed is taken over; else such a host is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +71,12 @@ class Step:
     """Not secret."""
 
 
-def configure(desired: DesiredHost) -> Step:
-    """Check the host, then install the package and write the files; prints a line for each thing that it changed."""
-    return Step(command=_from_stdin("configure"), stdin=render(desired))
+def configure(desired: DesiredHost, record: Sequence[str] = ()) -> Step:
+    """Check the host, then install the package and write the files; prints a line for each thing that it changed.
+
+    The record (`hosts.observe`) says what had changed on the host; it becomes the program's last lines there.
+    """
+    return Step(command=_from_stdin("configure", record), stdin=render(desired))
 
 
 def unconfigure(desired: DesiredHost) -> str:
@@ -68,12 +84,12 @@ def unconfigure(desired: DesiredHost) -> str:
     return _from_stdin("remove")
 
 
-def enrol(desired: DesiredHost) -> Step:
+def enrol(desired: DesiredHost, mark: str = "") -> Step:
     """Take the token from standard input, and start the sidecar if it does not run as configured.
 
-    The command names the configuration's digest, so that it runs again when that changes.
+    The command names the configuration's digest and the mark of the last repair, so that it runs again when they change.
     """
-    return Step(command=f"sh {_HELPER} enrol {digest(desired)}")
+    return Step(command=f"sh {_HELPER} enrol {digest(desired)}{mark and f' repair-{mark}'}")
 
 
 def drain(desired: DesiredHost) -> str:
@@ -84,9 +100,9 @@ def drain(desired: DesiredHost) -> str:
     return f"if [ -e {_HELPER} ]; then sh {_HELPER} drain {desired.address}; fi"
 
 
-def confirm(desired: DesiredHost) -> Step:
+def confirm(desired: DesiredHost, mark: str = "") -> Step:
     """Wait until the sidecar is ready; prints the evidence as one line of JSON."""
-    return Step(command=f"sh {_HELPER} confirm {digest(desired)}")
+    return Step(command=f"sh {_HELPER} confirm {digest(desired)}{mark and f' repair-{mark}'}")
 
 
 def digest(desired: DesiredHost) -> str:
@@ -124,9 +140,10 @@ def render(desired: DesiredHost, *, root: str = "") -> str:
         restart=_hash({"mesh": files.mesh_yaml, "env": files.cluster_env, "root": files.root_certificate}),
         address=desired.address,
         istiod_host=desired.istiod_host,
-        istiod_at=f"[{desired.istiod_address}]:{port}"
-        if ":" in desired.istiod_address
-        else f"{desired.istiod_address}:{port}",
+        istiod_at=_at(desired.istiod_address, port),
+        clock_at=_at(desired.istiod_address, desired.clock_port) if desired.clock_port else "",
+        istio_version=desired.istio_version,
+        existing="adopt" if desired.adopt else "refuse",
         istiod_port=port,
         packages=sorted(desired.packages.items()),
         helper=_HELPER,
@@ -135,9 +152,16 @@ def render(desired: DesiredHost, *, root: str = "") -> str:
     )
 
 
-def _from_stdin(action: str) -> str:
+def _from_stdin(action: str, record: Sequence[str] = ()) -> str:
     """Return the command that runs the program on its standard input, which removes its temporary file itself."""
-    return f'f=$(mktemp -t istio-vm-mesh.XXXXXX) && cat >"$f" && sh "$f" {action}'
+    lines = "".join(f"#drift: {line}\n" for line in record)
+    take = f"{{ cat && cat <<'END'\n{lines}END\n}}" if record else "cat"
+    return f'f=$(mktemp -t istio-vm-mesh.XXXXXX) && {take} >"$f" && sh "$f" {action}'
+
+
+def _at(address: str, port: int) -> str:
+    """Return an address with a port as programs take it."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _lines(text: str) -> list[str]:

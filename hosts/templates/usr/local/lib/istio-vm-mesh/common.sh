@@ -5,22 +5,35 @@ report() { finished=y; printf '{"vm":"%s",%s}\n' "$(json "$vm")" "$1" >&2; exit 
 fail() { report "$(error "$@")"; }
 has() { command -v "$1" >/dev/null 2>&1; }
 content() { sed -n "s|^#$1: ||p" "$0"; }
-{# Runs this file again as root, alone on this host, with a deadline; says in JSON why it could not. #}
+{# Runs this file again as root, alone on this host, with a deadline; says in JSON why it could not. What sudo is asked
+    for is what hosts/sudoers.py allows. #}
 enter() {
 	case $0 in */istio-vm-mesh.*) trap 'rm -f "$0"' EXIT; trap 'exit 129' HUP INT TERM ;; esac
-	sudo=
-	if [ "$(id -u)" != 0 ]; then
-		sudo -n true 2>/dev/null || fail no-root "$(id -un) is not root and has no passwordless sudo" 'connect as root, or give the user passwordless sudo'
-		sudo='sudo -n'
-	fi
-	case $1 in configure) seconds=420 ;; remove) seconds=180 ;; *) seconds=120 ;; esac
+	set -- "$(deadline "$1")" "$@"
 	status=0
-	$sudo timeout -k 5 "$seconds" flock -w 90 -E 75 /run/istio-vm-mesh.lock sh "$0" locked "$@" || status=$?
+	if [ "$(id -u)" = 0 ]; then
+		alone "$@" || status=$?
+	elif sudo -n /bin/sh "$0" as-root 2>/dev/null; then
+		sudo -n /bin/sh "$0" as-root "$@" || status=$?
+	else
+		problem no-root "$(id -un) is not root and has no passwordless sudo" 'connect as root, or let the user run this: make sudoers prints how'
+		[ "$2" != configure ] || { choose_package; checks; }
+		report "$problems"
+	fi
+	seconds=$1
+	shift
 	case $status in
-		75) fail locked 'another run of istio-vm-mesh has held this VM for 90 s' 'wait for it to end, then run up again' ;;
+		75) fail locked 'another run of istio-vm-mesh holds this VM' 'wait for it to end, then run up again' ;;
 		124 | 137) fail deadline "$1 took longer than $seconds s" 'see what the VM is busy with, then run up again' ;;
 	esac
 	exit "$status"
+}
+deadline() { case $1 in configure) echo 420 ;; remove) echo 180 ;; observe) echo 8 ;; *) echo 120 ;; esac; }
+alone() {
+	seconds=$1 wait=90
+	shift
+	[ "$1" != observe ] || wait=3
+	timeout -k 5 "$seconds" flock -w "$wait" -E 75 /run/istio-vm-mesh.lock sh "$0" locked "$@"
 }
 {# put PATH MODE OWNER: the text on standard input becomes the file, by rename, if anything about it differs. #}
 put() {

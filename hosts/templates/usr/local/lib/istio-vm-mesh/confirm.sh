@@ -9,6 +9,7 @@ confirm() {
 		[ "$(date +%s)" -lt "$end" ] || diagnose
 		sleep 0.25
 	done
+	remember confirmed
 	certificate=null
 	if has openssl; then
 		field() { openssl x509 -in /etc/certs/cert-chain.pem -noout "$@"; }
@@ -18,7 +19,7 @@ confirm() {
 	fi
 	since=$(date -u -d "$(systemctl show -p ActiveEnterTimestamp --value istio)" +%Y-%m-%dT%H:%M:%SZ)
 	printf '{"package":"%s","certificate":%s,"ready":true,"since":"%s"}\n' \
-		"$(json "$(dpkg-query -W -f '${Version}' istio-sidecar)")" "$certificate" "$since"
+		"$(json "$(package_version)")" "$certificate" "$since"
 }
 {# why PATTERN CODE HINT: fails with the last line of the logs that the pattern fits. #}
 why() {

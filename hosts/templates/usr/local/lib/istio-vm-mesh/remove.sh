@@ -1,9 +1,8 @@
 {# Takes everything away again; a host that never had it passes. #}
 remove() {
 	doing='removing the sidecar'
-	if has dpkg-query && dpkg-query -W istio-sidecar >/dev/null 2>&1; then
-		dpkg --purge istio-sidecar >/dev/null 2>&1 </dev/null || :
-	fi
+	manager remove >/dev/null 2>&1 </dev/null || :
+	[ -z "$copied" ] || rm -f "$copied"
 	left=''
 	[ "$(readlink /etc/istio)" != /var/lib/istio ] || gone /etc/istio
 	gone /var/lib/istio /var/log/istio /etc/istio/config/mesh /etc/istio/proxy "$drop_in" "$state" "$helper"
@@ -19,7 +18,7 @@ remove() {
 		systemctl daemon-reload
 		systemctl reset-failed istio 2>/dev/null || :
 	fi
-	! has dpkg-query || ! dpkg-query -W istio-sidecar >/dev/null 2>&1 || left="$left package istio-sidecar"
+	[ -z "$(package_version)" ] || left="$left package istio-sidecar"
 	rm -f /run/istio-vm-mesh.lock
 	[ -z "$left" ] || fail residue "could not remove:$left" 'remove it by hand, then run again'
 	echo 'removed the sidecar and all that came with it'

@@ -38,10 +38,11 @@ enrol() {
 	[ "$identity" = "$(cat "$state/identity" 2>/dev/null || :)" ] || rm -f /etc/certs/key.pem /etc/certs/cert-chain.pem
 	echo "$identity" >"$state/identity"
 	systemctl -q enable istio 2>/dev/null
-	if as_configured; then
+	if as_configured && rules_kept; then
 		echo 'the sidecar runs as configured'
 		return
 	fi
+	forget confirmed
 	track
 	echo 'starting the sidecar'
 	{# Connections that wait for an answer are tracked as such only once it has come. #}
@@ -54,6 +55,7 @@ enrol() {
 }
 drain() {
 	doing='stopping the sidecar'
+	forget confirmed
 	if [ -e /lib/systemd/system/istio.service ]; then
 		systemctl -q disable istio 2>/dev/null || :
 		systemctl stop istio

@@ -1,0 +1,56 @@
+{# What a later look compares: facts as `item: line`, in an order that does not change. Each part is kept when the step
+    that makes it so has ended, and forgotten when that step begins, so what is half done is never taken for a change. #}
+remember() {
+	mkdir -p "$state"
+	{ date -u +%Y-%m-%dT%H:%M:%SZ; facts "$1"; } >"$state/as-$1.new"
+	mv -f "$state/as-$1.new" "$state/as-$1"
+}
+forget() { rm -f "$state/as-$1"; }
+facts() { case $1 in configured) facts_configured ;; *) facts_confirmed ;; esac; }
+facts_configured() {
+	sed -n 's|^#\(/[^:]*\): .*|\1|p' "$0" | awk '!seen[$0]++' | while read -r path; do
+		file=$root$path
+		if [ "$path" = /etc/hosts ]; then
+			sed -n '/^# istio-vm-mesh begin/,/^# istio-vm-mesh end$/s|^|/etc/hosts block: |p' "$file" 2>/dev/null || :
+		elif [ -e "$file" ]; then
+			stat -c "$path mode: %a %U:%G %F" "$file"
+			head -c 65536 "$file" | tr -d '\000' | sed -e "s|^|$path: |" -e "\$a\\"
+		fi
+	done
+	! [ -e "$helper" ] || echo "$helper: $(sha256sum <"$helper" | cut -c1-64)"
+	echo "package: istio-sidecar $(package_version) $(cat "$state/package" 2>/dev/null)"
+	for file in "$root"/usr/local/bin/envoy "$root"/usr/local/bin/pilot-agent "$root"/usr/local/bin/istio-start.sh "$root"/lib/systemd/system/istio.service; do
+		! [ -e "$file" ] || stat -c "package: %n %a %U:%G, %s bytes" "$file"
+	done
+}
+facts_confirmed() {
+	echo "istio.service: $(systemctl is-enabled istio 2>/dev/null)"
+	echo "istio.service: $(systemctl is-active istio 2>/dev/null)"
+	for file in key.pem cert-chain.pem; do
+		! [ -s "$root/etc/certs/$file" ] || echo "certificate: /etc/certs/$file"
+	done
+	facts_rules
+}
+facts_rules() {
+	for tables in iptables ip6tables; do
+		! has "$tables-save" || "$tables-save" 2>/dev/null | grep -E 'ISTIO_|istio-vm-mesh' | sed "s/^/$tables: /"
+	done
+}
+{# Whether the redirection is as it was when the sidecar was confirmed; true where it never was. #}
+rules_kept() {
+	[ ! -e "$state/as-confirmed" ] || [ "$(facts_rules)" = "$(grep -E '^ip6?tables: ' "$state/as-confirmed")" ]
+}
+{# Reads, and changes nothing. The last line says that it has come to its end. #}
+observe() {
+	doing='observing the VM'
+	sed -n 's/^#drift: /record /p' "$0"
+	for part in configured confirmed; do
+		[ -e "$state/as-configured" ] && [ -e "$state/as-$part" ] || continue
+		sed -e '1s/^/left /' -e '1!s/^/was /' "$state/as-$part"
+		facts "$part" | sed 's/^/is /'
+	done
+	if has openssl && [ -s "$root/etc/certs/cert-chain.pem" ]; then
+		openssl x509 -in "$root/etc/certs/cert-chain.pem" -noout -serial -enddate | sed 's/^/certificate /'
+	fi
+	echo end
+}
