@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 import asyncssh
@@ -14,17 +15,20 @@ from lab.engine.providers.shell import Job, Output
 from lab.engine.values import UNKNOWN
 
 _DEFAULTS: Final = {"user": "root", "port": 22, "dialErrorLimit": 10, "perDialTimeout": 15}
-_OPTIONS: Final = {*_DEFAULTS, "host", "hostKey", "privateKey"}
+_PROXY_OPTIONS: Final = {*_DEFAULTS, "host", "hostKey", "privateKey", "agentSocketPath"}
+_OPTIONS: Final = {*_PROXY_OPTIONS, "proxy"}
 _READERS: Final = {"hostKey": asyncssh.import_public_key, "privateKey": asyncssh.import_private_key}
 _KEEPALIVE: Final = 15
 """Seconds between keepalives; after three unanswered ones the connection counts as lost, so a dead machine shows."""
 _FIRST_PAUSE, _PAUSE_FACTOR, _LONGEST_PAUSE = 0.1, 1.5, 5.0
 
 
-def check_connection(connection: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def check_connection(
+    connection: Mapping[str, Any], options: Set[str] = _OPTIONS
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """Return the connection with its defaults, and its problems as (path, reason)."""
     given = {key: value for key, value in connection.items() if value is not None}
-    unsupported = sorted(set(given) - _OPTIONS)
+    unsupported = sorted(set(given) - options)
     problems = [(key, "is not an option of a connection that the embedded engine supports") for key in unsupported]
     if not given.get("host"):
         problems.append(("host", "is required"))
@@ -34,6 +38,9 @@ def check_connection(connection: Mapping[str, Any]) -> tuple[dict[str, Any], lis
                 read(given[key])
         except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
             problems.append((key, f"is not a key that ssh can read: {error}"))
+    if isinstance(given.get("proxy"), Mapping):
+        given["proxy"], found = check_connection(given["proxy"], _PROXY_OPTIONS)
+        problems += [(f"proxy.{key}", reason) for key, reason in found]
     return {**_DEFAULTS, **given}, problems
 
 
@@ -43,7 +50,14 @@ async def remote(connection: Mapping[str, Any], job: Job, output: Output) -> str
     Raises:
         ProviderError: No connection within the limits, or another host key than the given one.
     """
-    async with await _dial(connection, job) as client:
+    async with AsyncExitStack() as opened:
+        tunnel = None
+        if proxy := connection.get("proxy"):
+            try:
+                tunnel = await _dial(proxy, job, opened)
+            except ProviderError as error:
+                raise ProviderError(f"proxy: {error}") from None
+        client = await _dial(connection, job, opened, tunnel)
         try:
             process = await client.create_process(job.command, encoding=None, env=dict(job.environment))
             await output.take(process.stdin, process.stdout, process.stderr)
@@ -57,19 +71,25 @@ async def remote(connection: Mapping[str, Any], job: Job, output: Output) -> str
     return f"Process exited with status {process.exit_status}" if process.exit_status else ""
 
 
-async def _dial(connection: Mapping[str, Any], job: Job) -> asyncssh.SSHClientConnection:
-    """Connect, again and again up to the limit of failures; a wrong host key is final."""
+async def _dial(
+    connection: Mapping[str, Any], job: Job, opened: AsyncExitStack, tunnel: asyncssh.SSHClientConnection | None = None
+) -> asyncssh.SSHClientConnection:
+    """Connect, again and again up to the limit of failures; a wrong host key is final.
+
+    Through a tunnel it is the proxy that connects, for as long as it likes, as with Pulumi's provider.
+    """
     host, port, limit = connection["host"], int(connection["port"]), int(connection["dialErrorLimit"])
     keys = {key: read(connection[key]) for key, read in _READERS.items() if connection.get(key)}
     expected = keys.get("hostKey")
     pinned = _PinnedKey()
     options: dict[str, Any] = {
         "username": connection["user"],
-        "client_keys": [keys["privateKey"]] if "privateKey" in keys else None,
+        "client_keys": [keys["privateKey"]] if "privateKey" in keys else await _agent_keys(connection, opened) or None,
         "agent_path": None,
         "known_hosts": ([expected], [], []) if expected else None,
         "server_host_key_algs": [expected.get_algorithm()] if expected else (),
-        "connect_timeout": connection["perDialTimeout"] or None,
+        "connect_timeout": None if tunnel else connection["perDialTimeout"] or None,
+        "tunnel": tunnel,
         "keepalive_interval": _KEEPALIVE,
         "config": None,
         "client_factory": lambda: pinned,
@@ -77,7 +97,7 @@ async def _dial(connection: Mapping[str, Any], job: Job) -> asyncssh.SSHClientCo
     failures, pause = 0, _FIRST_PAUSE
     while True:
         try:
-            return await asyncssh.connect(host, port, **options)
+            return await opened.enter_async_context(asyncssh.connect(host, port, **options))
         except (OSError, asyncssh.Error) as error:
             reason = _reason(error, connection)
         if pinned.presented is not None and expected is not None:
@@ -92,6 +112,21 @@ async def _dial(connection: Mapping[str, Any], job: Job) -> asyncssh.SSHClientCo
         job.context.report(f"dial {failures}/{'inf' if limit == -1 else limit} failed: {reason}; retrying")
         await asyncio.sleep(pause)
         pause = min(pause * _PAUSE_FACTOR, _LONGEST_PAUSE)
+
+
+async def _agent_keys(connection: Mapping[str, Any], opened: AsyncExitStack) -> list[asyncssh.SSHKeyPair]:
+    """Return the keys of the given agent or, where there is no key, of that of `SSH_AUTH_SOCK`.
+
+    Pulumi's provider dials the latter even where it has a key; here that would only make lab runs depend on it.
+    """
+    ambient = None if connection.get("privateKey") else os.environ.get("SSH_AUTH_SOCK")
+    path = connection.get("agentSocketPath") or ambient
+    if not path:
+        return []
+    try:
+        return list(await (await opened.enter_async_context(asyncssh.connect_agent(path))).get_keys())
+    except (OSError, asyncssh.Error) as error:
+        raise ProviderError(f"dial unix {path}: {_reason(error, connection)}") from None
 
 
 class _PinnedKey(asyncssh.SSHClient):
@@ -115,6 +150,8 @@ def _reason(error: Exception, connection: Mapping[str, Any]) -> str:
             return f"user {connection['user']} could not log in: {error.reason}"
         case asyncssh.KeyExchangeFailed() if connection.get("hostKey"):
             return f"the server has no host key of type {connection['hostKey'].split()[0]}: {error.reason}"
+        case asyncssh.ChannelOpenError():
+            return f"the proxy could not connect: {error.reason}"
         case asyncssh.ConnectionLost():
             return "the server hung up in the handshake"
         case _:
