@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import pulumi
@@ -27,7 +27,7 @@ def istio_object(
     )
 
 
-def when_there(text: pulumi.Output[str], read: Callable[[str], str]) -> pulumi.Output[str]:
+def when_there(text: pulumi.Output[str], read: Callable[[str], Value | Awaitable[Value]]) -> pulumi.Output[Value]:
     """What `read` makes of a text; unknown where it is empty, which only a preview of what is not there yet gives."""
 
     def convert(value: str) -> Any:
@@ -36,13 +36,13 @@ def when_there(text: pulumi.Output[str], read: Callable[[str], str]) -> pulumi.O
     return text.apply(convert)
 
 
-def made_first(resource: pulumi.Resource) -> list[pulumi.Resource]:
-    """What a look at the cluster waits for: the resource, and in a preview nothing, since nothing is made.
+def made_first(*resources: pulumi.Resource) -> list[pulumi.Resource]:
+    """What a look at the cluster waits for: the resources, and in a preview nothing, since nothing is made.
 
     A chart of which any part would change is unknown in the CLI's previews, and all that waited for it with it: every
     VM would seem to change.
     """
-    return [] if pulumi.runtime.is_dry_run() else [resource]
+    return [] if pulumi.runtime.is_dry_run() else list(resources)
 
 
 def certain(output: pulumi.Output[Value], otherwise: Value) -> pulumi.Output[Value]:
@@ -62,3 +62,16 @@ def certain(output: pulumi.Output[Value], otherwise: Value) -> pulumi.Output[Val
         return otherwise
 
     return pulumi.Output(output.resources(), value(), known(), output.is_secret())
+
+
+async def known(output: pulumi.Output[Value]) -> Value | None:
+    """The output's value, or None where the engine has no result for it.
+
+    For coroutines, which wait for a value and carry none of its dependencies.
+    """
+    try:
+        value = await output.future()
+        return value if await output.is_known() else None
+    except Exception:
+        # The resource's own error is reported where it happened; here it only means that there is no result.
+        return None

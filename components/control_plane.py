@@ -18,9 +18,16 @@ import pulumi_kubernetes as kubernetes
 
 from components.common import made_first, when_there
 from components.kubectl import ClusterAccess, read_when_there
-from components.values import ISTIO_NAMESPACE, base_values, chart_reference, istiod_values, mesh_config, suffixed
+from components.values import (
+    ISTIO_NAMESPACE,
+    NETWORK_LABEL,
+    base_values,
+    chart_reference,
+    istiod_values,
+    mesh_config,
+    suffixed,
+)
 
-NETWORK_LABEL = "topology.istio.io/network"
 PEM_END = "-----END CERTIFICATE-----"
 
 

@@ -2,29 +2,65 @@
 
 from __future__ import annotations
 
-import ipaddress
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import pulumi
-import pulumi_command as command
 import pulumi_kubernetes as kubernetes
 
-from components.common import ISTIO_API, istio_object, made_first, when_there
+from components.common import ISTIO_API, istio_object, when_there
 from components.kubectl import ClusterAccess, read_when_there
-from components.values import ISTIO_NAMESPACE, chart_reference, deep_merge, plain_revision, suffixed
+from components.values import ISTIO_NAMESPACE, NETWORK_LABEL, chart_reference, deep_merge, plain_revision, suffixed
+from components.ways import (
+    balancer_address,
+    balancer_ip,
+    node_ip,
+    printed,
+    read_balancer,
+    read_nodes,
+    remembered,
+)
+from hosts.sidecar_files import ISTIOD_PORT
 
 RELEASE = "istio-eastwestgateway"
 SELECTOR = {"istio": "eastwestgateway"}
-ISTIOD_PORT = 15012
+ISTIOD_PORT_NAME = "tls-istiod"
+SERVICE_PORTS = {"status-port": 15021, "tls": 15443, ISTIOD_PORT_NAME: ISTIOD_PORT, "tls-webhook": 15017}
+"""What the chart calls the ports of a gateway between networks."""
 
 
 def gateway_values(*, extra: Mapping[str, Any], network: str, revision: str) -> dict[str, Any]:
-    """Values of the chart `gateway`: the user's, with the program's over them."""
+    """Values of the chart `gateway` for a load balancer: the user's, with the program's over them."""
     own = {"networkGateway": network, "revision": plain_revision(revision), "service": {"type": "LoadBalancer"}}
     return deep_merge(extra, own)
+
+
+def node_port_values(
+    *, extra: Mapping[str, Any], network: str, revision: str, node_ports: Mapping[str, int]
+) -> dict[str, Any]:
+    """The same for node ports, some of them chosen; by the names of `SERVICE_PORTS`.
+
+    The chart's own `networkGateway` takes no node ports, so what it would do stands here: see its `service.yaml` and
+    `deployment.yaml`. By the annotation istiod takes the nodes' ExternalIPs for the network's gateway.
+    """
+    ports = [
+        {
+            "name": name,
+            "port": port,
+            "targetPort": port,
+            "protocol": "TCP",
+            **({"nodePort": node_ports[name]} if name in node_ports else {}),
+        }
+        for name, port in SERVICE_PORTS.items()
+    ]
+    own = {
+        "revision": plain_revision(revision),
+        "labels": {NETWORK_LABEL: network},
+        "env": {"ISTIO_META_REQUESTED_NETWORK_VIEW": network},
+        "service": {"type": "NodePort", "ports": ports},
+    }
+    return deep_merge(deep_merge({"service": {"annotations": {"traffic.istio.io/nodeSelector": "{}"}}}, extra), own)
 
 
 def manifest(kind: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,30 +107,10 @@ def istiod_routes(revision: str) -> dict[str, Any]:
             "match": [{"port": port, "sniHosts": names}],
             "route": [{"destination": {"host": full, "port": {"number": target}}}],
         }
-        for port, target in ((ISTIOD_PORT, 15012), (15017, 443))
+        for port, target in ((ISTIOD_PORT, ISTIOD_PORT), (15017, 443))
     ]
     name = suffixed("istiod-gateway", revision)
     return manifest("VirtualService", name, {"hosts": names, "gateways": [name], "tls": routes})
-
-
-def first_address(ingress: str) -> str:
-    """The first IP, else the first host name, of a Service's `status.loadBalancer.ingress` as JSON."""
-    points = json.loads(ingress)
-    found = [p["ip"] for p in points if p.get("ip")] + [p["hostname"] for p in points if p.get("hostname")]
-    if not found:
-        raise ValueError(f"the load balancer of {RELEASE} has neither an IP nor a host name: {ingress}")
-    return str(found[0])
-
-
-def istiod_ip(address: str) -> str:
-    """The address as VMs need it, in their hosts file: an IP. A host name is refused with the reason."""
-    try:
-        return str(ipaddress.ip_address(address))
-    except ValueError:
-        raise pulumi.RunError(
-            f"eastWestGateway: its load balancer has only a host name ({address}), and a VM's hosts file needs an IP; "
-            "give the load balancer a fixed IP"
-        ) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +123,15 @@ class EastWestGatewayArgs:
     version: str
     network: str
     revision: str = ""
+    service: Literal["LoadBalancer", "NodePort"] = "LoadBalancer"
+    address: str | None = None
+    """IP at which it is reached; None: what the cluster says."""
+    node_ports: Mapping[str, int] = field(default_factory=dict)
+    """Ports of the nodes, by the names of `SERVICE_PORTS`; Kubernetes chooses the others."""
+    expose_istiod: bool = True
+    """Whether it takes istiod's ports."""
+    istiod_address: str | None = None
+    """IP at which VMs reach istiod; None: the gateway's."""
     expose_services: bool = True
     """Whether it also takes mTLS for the mesh's services, on 15443."""
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -114,19 +139,31 @@ class EastWestGatewayArgs:
     after: Sequence[pulumi.Resource] = ()
     """What must be there first: the control plane, which injects the gateway's proxy."""
 
+    @property
+    def chart_values(self) -> dict[str, Any]:
+        """Values of the chart."""
+        own: dict[str, Any] = {"extra": self.values, "network": self.network, "revision": self.revision}
+        if self.service == "NodePort":
+            return node_port_values(**own, node_ports=self.node_ports)
+        return gateway_values(**own)
+
 
 class EastWestGateway(pulumi.ComponentResource):
-    """An east-west gateway with a load balancer.
+    """An east-west gateway behind a load balancer or on ports of the nodes.
 
     Creates a Chart `gateway`, a Gateway and a VirtualService for istiod, and a Gateway for services. Nothing forces a
     replacement.
 
-    Outputs: `address`, an IP or host name; unknown in a preview until the load balancer exists. Depend on `ready`
-    before using it.
+    Outputs: `address`, an IP or host name, `istiod_address`, always an IP, and `istiod_port`; unknown in a preview
+    until the cluster has given them. Depend on `ready` before using them.
     """
 
     address: pulumi.Output[str]
-    """Where VMs reach it."""
+    """Where it is reached."""
+    istiod_address: pulumi.Output[str]
+    """Where VMs reach istiod through it."""
+    istiod_port: pulumi.Output[int]
+    """The port there."""
     ready: tuple[pulumi.Resource, ...]
     """What makes it pass traffic to istiod."""
 
@@ -137,26 +174,59 @@ class EastWestGateway(pulumi.ComponentResource):
             f"{name}-chart",
             name=RELEASE,
             namespace=ISTIO_NAMESPACE,
-            values=gateway_values(extra=args.values, network=args.network, revision=args.revision),
+            values=args.chart_values,
             opts=child,
             **chart_reference(args.charts, "gateway", args.version),
         )
-        istiod = istio_object(f"{name}-istiod", istiod_gateway(args.revision), child)
-        routes = istio_object(f"{name}-istiod-routes", istiod_routes(args.revision), child)
+        self.address, ip, mark = _reached(args, chart, self)
+        self.istiod_address = pulumi.Output.from_input(args.istiod_address) if args.istiod_address else ip
+        self.istiod_port = _istiod_port(args, chart, self)
+        istiod = _istiod_objects(name, args.revision, mark, child) if args.expose_istiod else ()
         if args.expose_services:
             istio_object(f"{name}-services", services_gateway(), child)
-        ingress = command.local.run_output(
-            command=read_when_there(
-                args.access,
-                "service",
-                RELEASE,
-                ISTIO_NAMESPACE,
-                "{.status.loadBalancer.ingress}",
-                wait=not pulumi.runtime.is_dry_run(),
-            ),
-            logging=command.local.Logging.NONE,
-            opts=pulumi.InvokeOutputOptions(parent=self, depends_on=made_first(chart)),
-        ).stdout
-        self.address = when_there(ingress, first_address)
-        self.ready = (chart, istiod, routes)
+        self.ready = (chart, *istiod)
         self.register_outputs({"address": self.address})
+
+
+def _istiod_objects(
+    name: str, revision: str, mark: pulumi.Output[dict[str, Any]], opts: pulumi.ResourceOptions
+) -> tuple[pulumi.Resource, ...]:
+    """What leads istiod's ports through the gateway."""
+    manifest = istiod_gateway(revision)
+    metadata = mark.apply(lambda more: {**manifest["metadata"], **more})
+    return (
+        istio_object(f"{name}-istiod", {**manifest, "metadata": metadata}, opts),
+        istio_object(f"{name}-istiod-routes", istiod_routes(revision), opts),
+    )
+
+
+def _reached(
+    args: EastWestGatewayArgs, chart: pulumi.Resource, parent: pulumi.Resource
+) -> tuple[pulumi.Output[str], pulumi.Output[str], pulumi.Output[dict[str, Any]]]:
+    """Where the gateway is reached, the IP of that, and the metadata by which that IP stays the one in use."""
+    plain: pulumi.Output[dict[str, Any]] = pulumi.Output.from_input({})
+    if args.address:
+        given = pulumi.Output.from_input(args.address)
+        return given, given, plain
+    if args.service == "NodePort":
+        node = when_there(printed(read_nodes(args.access), parent=parent), node_ip)
+        return node, node, plain
+    wait = not pulumi.runtime.is_dry_run()
+    marked = istiod_gateway(args.revision)["metadata"]["name"]
+    text = printed(read_balancer(args.access, RELEASE, marked, wait=wait), chart, parent=parent)
+    address = when_there(text, balancer_address)
+    if args.istiod_address or not args.expose_istiod:
+        return address, address, plain
+    return address, when_there(text, balancer_ip), text.apply(remembered)
+
+
+def _istiod_port(args: EastWestGatewayArgs, chart: pulumi.Resource, parent: pulumi.Resource) -> pulumi.Output[int]:
+    """The port at which the gateway takes agents."""
+    if args.service == "LoadBalancer":
+        return pulumi.Output.from_input(ISTIOD_PORT)
+    if ISTIOD_PORT_NAME in args.node_ports:
+        return pulumi.Output.from_input(args.node_ports[ISTIOD_PORT_NAME])
+    field = f'{{.spec.ports[?(@.name=="{ISTIOD_PORT_NAME}")].nodePort}}'
+    wait = not pulumi.runtime.is_dry_run()
+    script = read_when_there(args.access, "service", RELEASE, ISTIO_NAMESPACE, field, wait=wait)
+    return when_there(printed(script, chart, parent=parent), int)

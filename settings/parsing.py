@@ -56,6 +56,7 @@ def parse(
         hosts=draft.hosts,
         workloads=draft.workloads,
         connections=references.connections,
+        renew=frozenset(draft.renew),
         packages=references.packages,
     )
 

@@ -152,6 +152,14 @@ def _at_least(least: int) -> Callable[[int], None]:
     return check
 
 
+def _token_minutes(value: int) -> None:
+    if not 10 <= value <= 60:
+        raise Refused("not from 10 to 60", "10, which is the least that Kubernetes takes, to 60")
+
+
+TokenMinutes = Annotated[int, Kind("a number from 10 to 60", _token_minutes)]
+"""Life of a token: TokenRequest refuses less than 600 s."""
+
 Seconds = Annotated[int, Kind("a number from 0", _at_least(0))]
 Count = Annotated[int, Kind("a number from 1", _at_least(1))]
 

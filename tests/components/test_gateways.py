@@ -1,17 +1,19 @@
 """The east-west gateway: its objects, and the address that VMs get."""
 
+from typing import Any
+
 import pulumi
 import pytest
 from recording import UNKNOWN, Run, run
 
+from components import ways
 from components.gateways import (
     EastWestGateway,
     EastWestGatewayArgs,
-    first_address,
     gateway_values,
     istiod_gateway,
-    istiod_ip,
     istiod_routes,
+    node_port_values,
     services_gateway,
 )
 from components.kubectl import ClusterAccess
@@ -25,6 +27,24 @@ def test_values_lie_over_the_users() -> None:
         "networkGateway": "net1",
         "revision": "",
     }
+
+
+def test_node_ports_do_what_the_charts_network_gateway_would() -> None:
+    extra = {"labels": {"team": "a"}, "service": {"annotations": {"a": "b"}, "type": "ClusterIP"}}
+    values = node_port_values(extra=extra, network="net1", revision="canary", node_ports={"tls-istiod": 31012})
+    ports = values["service"].pop("ports")
+    assert values == {
+        "labels": {"team": "a", "topology.istio.io/network": "net1"},
+        "env": {"ISTIO_META_REQUESTED_NETWORK_VIEW": "net1"},
+        "revision": "canary",
+        "service": {"annotations": {"traffic.istio.io/nodeSelector": "{}", "a": "b"}, "type": "NodePort"},
+    }
+    assert [(port["name"], port["port"], port["targetPort"], port.get("nodePort")) for port in ports] == [
+        ("status-port", 15021, 15021, None),
+        ("tls", 15443, 15443, None),
+        ("tls-istiod", 15012, 15012, 31012),
+        ("tls-webhook", 15017, 15017, None),
+    ]
 
 
 def test_istiod_is_passed_through() -> None:
@@ -90,48 +110,28 @@ def test_services_take_mtls_for_names_of_the_mesh_only() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("ingress", "address"),
-    [
-        ('[{"ip": "10.77.0.200"}]', "10.77.0.200"),
-        ('[{"hostname": "lb.example"}, {"ip": "10.77.0.200"}]', "10.77.0.200"),
-        ('[{"hostname": "lb.example"}]', "lb.example"),
-    ],
-)
-def test_first_address(ingress: str, address: str) -> None:
-    assert first_address(ingress) == address
+LOOKS = {"loadBalancer": '[{"ip": "10.77.0.200"}]\n', "nodes": 'node1 [{"type":"InternalIP","address":"10.77.0.10"}]\n'}
+PORT = "31012"
 
 
-def test_no_address_is_an_error() -> None:
-    with pytest.raises(ValueError, match="has neither an IP nor a host name"):
-        first_address("[{}]")
-
-
-def test_istiod_ip_takes_an_ip_and_refuses_a_name_with_the_reason() -> None:
-    assert istiod_ip("10.77.0.200") == "10.77.0.200"
-    with pytest.raises(pulumi.RunError, match=r"only a host name \(lb.example\), and a VM's hosts file needs an IP"):
-        istiod_ip("lb.example")
-
-
-def gateway_run(*, preview: bool = False, expose_services: bool = True, ingress: str = "") -> Run:
-    def program() -> dict[str, pulumi.Output[str]]:
+def gateway_run(*, preview: bool = False, nothing: bool = False, **options: Any) -> Run:
+    def program() -> dict[str, pulumi.Output[Any]]:
         control_plane = pulumi.ComponentResource("test:index:ControlPlane", "control-plane")
         leaf = pulumi.CustomResource("test:index:Leaf", "leaf", {}, pulumi.ResourceOptions(parent=control_plane))
         args = EastWestGatewayArgs(
-            access=ClusterAccess(),
-            charts=".lab/charts",
-            version="1.31.1",
-            network="net1",
-            expose_services=expose_services,
-            after=[leaf],
+            access=ClusterAccess(), charts=".lab/charts", version="1.31.1", network="net1", after=[leaf], **options
         )
-        return {"address": EastWestGateway("east-west", args).address}
+        made = EastWestGateway("east-west", args)
+        return {"address": made.address, "istiod": made.istiod_address, "port": made.istiod_port}
 
-    return run(program, lambda command, args: ingress, preview=preview)
+    def answer(command: str, args: Any) -> str:
+        return "" if nothing else next((text for look, text in LOOKS.items() if look in command), PORT)
+
+    return run(program, answer, preview=preview)
 
 
 def test_it_registers_its_chart_and_objects_after_the_control_plane() -> None:
-    done = gateway_run(ingress='[{"ip": "10.77.0.200"}]')
+    done = gateway_run()
     assert done.names - {"control-plane", "leaf"} == {
         "east-west",
         "east-west-chart",
@@ -146,19 +146,57 @@ def test_it_registers_its_chart_and_objects_after_the_control_plane() -> None:
     chart = done["east-west-chart"]
     assert (chart.type, chart.remote) == ("kubernetes:helm.sh/v4:Chart", True)
     assert chart.inputs["name"] == "istio-eastwestgateway"
-    assert done.values == {"address": "10.77.0.200"}
+    assert done["east-west-istiod"].inputs["metadata"] == istiod_gateway("")["metadata"]
+    assert done.values == {"address": "10.77.0.200", "istiod": "10.77.0.200", "port": 15012}
     assert done.monitor.outputs["east-west"] == {"address": "10.77.0.200"}
 
 
-def test_services_are_exposed_only_if_asked_for() -> None:
-    assert "east-west-services" not in gateway_run(expose_services=False, ingress='[{"ip": "10.77.0.200"}]').names
+def test_what_is_exposed_is_what_is_asked_for() -> None:
+    assert "east-west-services" not in gateway_run(expose_services=False).names
+    done = gateway_run(expose_istiod=False)
+    assert not {"east-west-istiod", "east-west-istiod-routes"} & done.names
+    assert "east-west-services" in done.names
 
 
-def test_before_the_load_balancer_is_there_a_preview_says_unknown_and_does_not_wait() -> None:
-    done = gateway_run(preview=True)
-    assert done.values == {"address": UNKNOWN}
+@pytest.mark.parametrize(
+    ("options", "values", "looks"),
+    [
+        ({"address": "192.0.2.7"}, ("192.0.2.7", "192.0.2.7", 15012), 0),
+        ({"istiod_address": "192.0.2.7"}, ("10.77.0.200", "192.0.2.7", 15012), 1),
+        ({"service": "NodePort"}, ("10.77.0.10", "10.77.0.10", 31012), 2),
+        ({"service": "NodePort", "node_ports": {"tls-istiod": 32012}}, ("10.77.0.10", "10.77.0.10", 32012), 1),
+        (
+            {"service": "NodePort", "node_ports": {"tls-istiod": 32012}, "address": "192.0.2.7"},
+            ("192.0.2.7", "192.0.2.7", 32012),
+            0,
+        ),
+    ],
+)
+def test_where_vms_reach_istiod(options: dict[str, Any], values: tuple[Any, ...], looks: int) -> None:
+    """What the stack says is not asked of the cluster."""
+    done = gateway_run(**options)
+    assert tuple(done.values[key] for key in ("address", "istiod", "port")) == values
+    assert len(done.monitor.invokes) == looks
+    kind = done["east-west-chart"].inputs["values"]["service"]["type"]
+    assert kind == options.get("service", "LoadBalancer")
+
+
+def test_before_the_cluster_has_an_address_a_preview_says_unknown_and_does_not_wait() -> None:
+    done = gateway_run(preview=True, nothing=True)
+    assert done.values == {"address": UNKNOWN, "istiod": UNKNOWN, "port": 15012}
     assert "while" not in done.monitor.invokes[0]["command"]
+    assert done["east-west-istiod"].inputs["metadata"] == istiod_gateway("")["metadata"]
+    assert gateway_run(preview=True, nothing=True, service="NodePort").values["port"] == UNKNOWN
 
 
 def test_up_waits_for_the_load_balancer() -> None:
-    assert "while" in gateway_run(ingress='[{"ip": "10.77.0.200"}]').monitor.invokes[0]["command"]
+    assert "while" in gateway_run().monitor.invokes[0]["command"]
+
+
+def test_the_address_that_a_name_gave_stands_on_istiods_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LOOKS, "loadBalancer", '[{"hostname": "lb.example"}]\n192.0.2.2')
+    monkeypatch.setattr(ways, "resolve", lambda name: ["192.0.2.10", "192.0.2.2", "192.0.2.1"])
+    done = gateway_run()
+    assert done.values == {"address": "lb.example", "istiod": "192.0.2.2", "port": 15012}
+    annotations = done["east-west-istiod"].inputs["metadata"]["annotations"]
+    assert annotations == {"istio-vm-mesh/istiod-address": "192.0.2.2"}
