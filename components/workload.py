@@ -10,10 +10,25 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.common import ISTIO_API, istio_object
+from components.registration_guard import RegistrationGuard, RegistrationGuardArgs
+from hosts.sidecar_files import canonical_labels
 
 CANONICAL_NAME = "service.istio.io/canonical-name"
 NAME_LABELS = (CANONICAL_NAME, "app.kubernetes.io/name", "app")
 """Labels that name an application, the first that is there wins, as for Istio."""
+
+
+TLS_MODE = "security.istio.io/tlsMode"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaticVm:
+    """A VM without a sidecar, of which the mesh knows by a WorkloadEntry made here."""
+
+    address: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels over the workload's."""
+    weight: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +51,10 @@ class WorkloadArgs:
     """Full name of the Service, `<service>.<namespace>.svc.<domain>`; None for no Service."""
     service_ports: Mapping[str, int] = field(default_factory=dict)
     """Ports of the Service by name, each leading to the workload's port of that name."""
+    guarded: Sequence[str] | None = None
+    """The only addresses at which VMs may register; None for any."""
+    static_vms: Mapping[str, StaticVm] = field(default_factory=dict)
+    """VMs without a sidecar, by name."""
     after: Sequence[pulumi.Resource] = ()
     """What must be there first: the control plane and the namespace."""
 
@@ -68,6 +87,31 @@ def group_of_vm(group: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str
     metadata = group["spec"].get("metadata", {})
     merged = {**metadata, "labels": {**metadata.get("labels", {}), **labels}}
     return {**group, "spec": {**group["spec"], "metadata": merged}}
+
+
+def static_entry(name: str, vm: StaticVm, group: Mapping[str, Any]) -> dict[str, Any]:
+    """The WorkloadEntry of a VM without a sidecar, to which clients talk plain text.
+
+    It claims no service account, an identity that the VM cannot prove, and says in so many words that there is no
+    mutual TLS, since a label of the workload would have the last word.
+    """
+    template = group["spec"]["template"]
+    seen = group_of_vm(group, vm.labels)
+    spec = {
+        "address": vm.address,
+        "labels": {**canonical_labels(seen), TLS_MODE: "disabled"},
+        "network": template["network"],
+        "ports": dict(template["ports"]),
+    }
+    if vm.weight is not None:
+        spec["weight"] = vm.weight
+    return {
+        "apiVersion": ISTIO_API,
+        "kind": "WorkloadEntry",
+        # Not the name that istiod would give it: such an entry may come from a VM that is to get a sidecar.
+        "metadata": {"name": name, "namespace": group["metadata"]["namespace"]},
+        "spec": spec,
+    }
 
 
 def registration_spec(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,7 +153,8 @@ def spiffe_identity(args: WorkloadArgs) -> str:
 class Workload(pulumi.ComponentResource):
     """A WorkloadGroup and, where it has one, the Service over its VMs.
 
-    Creates a WorkloadGroup and a Service. A changed namespace or name replaces both.
+    Creates a WorkloadGroup, a Service, a RegistrationGuard, and a WorkloadEntry for each VM without a sidecar. A changed
+    namespace or name replaces them.
 
     Outputs: `identity` (SPIFFE), `host` (full name of the Service, None without one), `group` (the manifest).
     """
@@ -122,6 +167,8 @@ class Workload(pulumi.ComponentResource):
     """Manifest of the WorkloadGroup."""
     ready: tuple[pulumi.Resource, ...]
     """What a VM needs to register."""
+    static_steps: Mapping[str, Mapping[str, pulumi.Output[Any]]]
+    """VM without a sidecar -> what shows that its WorkloadEntry is there, by resource name."""
 
     def __init__(self, name: str, args: WorkloadArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("istiovm:index:Workload", name, None, opts)
@@ -140,7 +187,20 @@ class Workload(pulumi.ComponentResource):
                 spec=service_spec(name, args),
                 opts=child,
             )
+        self.static_steps = {
+            vm: {f"{vm}-static": istio_object(f"{vm}-static", static_entry(vm, static, self.group), child).id}
+            for vm, static in args.static_vms.items()
+        }
+        guards = [] if args.guarded is None else [_guard(name, args, args.guarded, self)]
         self.identity = spiffe_identity(args)
         self.host = args.host
-        self.ready = (group,)
+        self.ready = (group, *(part for guard in guards for part in guard.ready))
         self.register_outputs({"identity": self.identity, "host": self.host})
+
+
+def _guard(name: str, args: WorkloadArgs, addresses: Sequence[str], workload: Workload) -> RegistrationGuard:
+    return RegistrationGuard(
+        f"{name}-guard",
+        RegistrationGuardArgs(namespace=args.namespace, group=name, addresses=addresses, after=args.after),
+        pulumi.ResourceOptions(parent=workload),
+    )

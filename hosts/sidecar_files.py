@@ -95,6 +95,12 @@ def sidecar_files(
     )
 
 
+def secret_ttl(group: Mapping[str, Any], mesh_config: Mapping[str, Any]) -> str:
+    """Return the life of the certificates that a group's VMs ask for, as a Go duration; empty for the agent's own."""
+    config = _proxy_config(group, mesh_config, "", "", capture_dns=False, auto_register=False)
+    return str(config["proxyMetadata"].get("SECRET_TTL", ""))
+
+
 def istiod_host(istio_namespace: str, revision: str = "") -> str:
     """Return istiod's name, which is among its certificate's: VMs must use it whatever the address is."""
     return (
@@ -148,20 +154,26 @@ def _proxy_config(
     return config | {"proxyMetadata": metadata}
 
 
+def canonical_labels(group: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels of a group's WorkloadEntries, with those that name the application for Istio."""
+    labels = {
+        **_mapping(_mapping(_mapping(group.get("spec")).get("metadata")).get("labels")),
+        **_mapping(_template(group).get("labels")),
+    }
+    name = group["metadata"]["name"]
+    service = _first(labels, _CANONICAL_NAME, "app.kubernetes.io/name", "app", default=name)
+    version = _first(labels, _CANONICAL_REVISION, "app.kubernetes.io/version", "version", default="latest")
+    return labels | {_CANONICAL_NAME: service, _CANONICAL_REVISION: version}
+
+
 def _identity(group: Mapping[str, Any], cluster_id: str, mesh_id: str, trust_domain: str) -> dict[str, str]:
     """Return the metadata by which the proxy tells istiod who it is."""
     name, template = group["metadata"]["name"], _template(group)
-    labels = {
-        **_mapping(_mapping(_mapping(group.get("spec")).get("metadata")).get("labels")),
-        **_mapping(template.get("labels")),
-    }
-    service = _first(labels, _CANONICAL_NAME, "app.kubernetes.io/name", "app", default=name)
-    version = _first(labels, _CANONICAL_REVISION, "app.kubernetes.io/version", "version", default="latest")
-    labels |= {_CANONICAL_NAME: service, _CANONICAL_REVISION: version}
+    labels = canonical_labels(group)
     ports = [{"name": port, "containerPort": number, "protocol": ""} for port, number in _ports(group)]
     return {
-        "CANONICAL_SERVICE": service,
-        "CANONICAL_REVISION": version,
+        "CANONICAL_SERVICE": labels[_CANONICAL_NAME],
+        "CANONICAL_REVISION": labels[_CANONICAL_REVISION],
         "POD_NAMESPACE": _namespace(group),
         "SERVICE_ACCOUNT": template.get("serviceAccount") or "default",
         "TRUST_DOMAIN": trust_domain,

@@ -36,6 +36,7 @@ class State(StrEnum):
     UNREACHABLE = "unreachable"
     FAILED = "failed"
     STALE = "stale"
+    DRIFTED = "drifted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,20 @@ class DeclaredVm:
     has_probe: bool = False
     """Whether the workload declares a probe; without one, `registered` is the top."""
     ssh_port: int = 22
+    bastion: str = ""
+    """`host:port` of the machine through which ssh goes; empty for none."""
+    static_port: int | None = None
+    """Port of the application of a static VM, one without a sidecar; None where it has one."""
+
+    @property
+    def entry(self) -> str:
+        """Name of its WorkloadEntry: of a static VM its own, else the one that istiod gives."""
+        return self.name if self.static else entry_name(self.workload, self.address, self.network)
+
+    @property
+    def static(self) -> bool:
+        """Whether it has no sidecar."""
+        return self.static_port is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +78,13 @@ class Evidence:
     """Name of the first resource of this VM that has no result in this run."""
     pending: bool = False
     """Whether this is a preview, and steps of this VM are still to be done."""
+    drift: str = ""
+    """What differs on the host from how it was left, in a line; empty where nothing does, or nobody looked."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reachability:
-    """What a TCP connection to the VM's ssh port met."""
+    """What a TCP connection to the VM's ssh port, or to a static VM's application, met."""
 
     reachable: bool
     detail: str = ""
@@ -104,8 +121,9 @@ def entry_name(workload: str, address: str, network: str = "") -> str:
 def find_entry(vm: DeclaredVm, entries: tuple[Mapping[str, Any], ...]) -> Mapping[str, Any] | None:
     """The VM's entry: the one with the computed name, else one of its group with its address."""
     ours = [e for e in entries if e["metadata"].get("namespace") == vm.namespace]
-    name = entry_name(vm.workload, vm.address, vm.network)
-    named = (e for e in ours if e["metadata"].get("name") == name)
+    named = (e for e in ours if e["metadata"].get("name") == vm.entry)
+    if vm.static:
+        return next(named, None)
     matching = (
         e
         for e in ours
@@ -114,8 +132,10 @@ def find_entry(vm: DeclaredVm, entries: tuple[Mapping[str, Any], ...]) -> Mappin
     return next(named, None) or next(matching, None)
 
 
-def is_complete(state: State | str, has_probe: bool) -> bool:
-    """Whether a VM has reached the top of what its workload can show."""
+def is_complete(state: State | str, has_probe: bool, *, static: bool = False) -> bool:
+    """Whether a VM has reached the top of what its workload, or a VM without a sidecar, can show."""
+    if static:
+        return state == State.REACHABLE
     return state == State.HEALTHY or (state == State.REGISTERED and not has_probe)
 
 
@@ -142,8 +162,12 @@ def climb(
     """
     evidence = evidence or Evidence()
     entry = find_entry(vm, mesh.entries)
+    if vm.static:
+        return _static(vm, entry, mesh, evidence, reachability)
     if evidence.failed:
         return _failed(evidence.failed, entry, reachability)
+    if evidence.drift:
+        return VmState(state=State.DRIFTED, reason=evidence.drift, hint="`preview` shows the lines, `up` puts them back")
     if entry is not None:
         found = _from_entry(vm, entry, mesh, now)
         if found.state != State.STALE or reachability is None or reachability.reachable:
@@ -159,14 +183,14 @@ def is_settling(vm: DeclaredVm, state: VmState, mesh: Mesh, evidence: Evidence, 
     A change is the start of its sidecar, its connection, or of its health. So a VM whose application has been down for
     an hour is not waited for, and one that has just started its sidecar is.
     """
-    if evidence.failed or evidence.confirmed is None or mesh.error:
+    if vm.static or evidence.failed or evidence.confirmed is None or mesh.error:
         return False
     if is_complete(state.state, vm.has_probe) or state.state == State.UNREACHABLE:
         return False
-    moments = [_parse(str(evidence.confirmed.get("since") or ""))]
+    moments = [parse_time(str(evidence.confirmed.get("since") or ""))]
     entry = find_entry(vm, mesh.entries)
     if entry is not None:
-        moments += [_connected_at(entry), _parse((health_condition(entry) or {}).get("lastTransitionTime"))]
+        moments += [_connected_at(entry), parse_time((health_condition(entry) or {}).get("lastTransitionTime"))]
     known = [moment for moment in moments if moment is not None]
     return not known or (now - max(known)).total_seconds() < window
 
@@ -217,6 +241,31 @@ def _from_entry(vm: DeclaredVm, entry: Mapping[str, Any], mesh: Mesh, now: datet
     )
 
 
+def _static(
+    vm: DeclaredVm,
+    entry: Mapping[str, Any] | None,
+    mesh: Mesh,
+    evidence: Evidence,
+    reachability: Reachability | None,
+) -> VmState:
+    """A VM without a sidecar gets as far as `reachable`: clients find it, and its application answers."""
+    if evidence.failed:
+        return _failed(evidence.failed, None, None)
+    if entry is None:
+        return VmState(
+            state=State.DECLARED,
+            reason=mesh.error or "its WorkloadEntry is not there",
+            hint="check the cluster's address and credentials" if mesh.error else "run `up`",
+        )
+    if reachability is None or not reachability.reachable:
+        return VmState(
+            state=State.UNREACHABLE if reachability else State.DECLARED,
+            reason=reachability.detail if reachability else "its application was not asked",
+            hint=f"check that {vm.name} is on, that {vm.address} is its address and that its application answers",
+        )
+    return VmState(state=State.REACHABLE, since=entry["metadata"].get("creationTimestamp"))
+
+
 def _failed(resource: str, entry: Mapping[str, Any] | None, reachability: Reachability | None) -> VmState:
     unreachable = reachability is not None and not reachability.reachable
     reason = reachability.detail if unreachable and reachability is not None else f"{resource} failed or did not run"
@@ -257,7 +306,7 @@ def _annotations(entry: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def _connected_at(entry: Mapping[str, Any]) -> datetime | None:
-    return _parse(_annotations(entry).get(CONNECTED_AT))
+    return parse_time(_annotations(entry).get(CONNECTED_AT))
 
 
 def _is_old(entry: Mapping[str, Any], now: datetime) -> bool:
@@ -265,7 +314,7 @@ def _is_old(entry: Mapping[str, Any], now: datetime) -> bool:
     return connected is not None and now - connected > STALE_AFTER
 
 
-def _parse(text: str | None) -> datetime | None:
+def parse_time(text: str | None) -> datetime | None:
     """RFC 3339 with up to nanoseconds (istiod's precision) to a datetime; None where it is none."""
     if not text:
         return None

@@ -140,12 +140,21 @@ def _climb_all(request: Request, mesh: Mesh, probes: Mapping[str, Reachability],
 
 def _probe(request: Request, states: Mapping[str, VmState], sources: Sources) -> dict[str, Reachability]:
     """Only VMs that are not where they should be are probed, all at once."""
-    doubtful = [vm for vm in request.vms if not is_complete(states[vm.name].state, vm.has_probe)]
+    doubtful = [vm for vm in request.vms if not is_complete(states[vm.name].state, vm.has_probe, static=vm.static)]
     if not doubtful:
         return {}
     with ThreadPoolExecutor(max_workers=min(len(doubtful), 64)) as pool:
-        found = pool.map(lambda vm: sources.probe(vm.address, vm.ssh_port), doubtful)
-        return {vm.name: reachability for vm, reachability in zip(doubtful, found, strict=True)}
+        found = pool.map(lambda vm: _reach(vm, sources), doubtful)
+        return {vm.name: reached for vm, reached in zip(doubtful, found, strict=True) if reached is not None}
+
+
+def _reach(vm: DeclaredVm, sources: Sources) -> Reachability | None:
+    """What a probe says of a VM; None behind a bastion that answers, which says nothing of the VM."""
+    if not vm.bastion:
+        return sources.probe(vm.address, vm.static_port or vm.ssh_port)
+    host, _, port = vm.bastion.rpartition(":")
+    found = sources.probe(host, int(port))
+    return None if found.reachable else Reachability(reachable=False, detail=f"its bastion {found.detail}")
 
 
 def _settles(request: Request, vm: DeclaredVm, state: VmState, mesh: Mesh, now: datetime) -> bool:

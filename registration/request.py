@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from registration.ladder import DeclaredVm, Evidence, State, VmState, entry_name, is_complete
+from registration.ladder import DeclaredVm, Evidence, State, VmState, is_complete
 
 CERTIFICATE_FIELDS = ("serial", "notAfter", "spiffe")
 """What an output may say of a certificate; anything else in the evidence stays there."""
@@ -79,13 +79,15 @@ def _vm_report(vm: DeclaredVm, state: VmState, evidence: Evidence | None) -> dic
         "namespace": vm.namespace,
         "workload": vm.workload,
         "address": vm.address,
-        "workloadEntry": entry_name(vm.workload, vm.address, vm.network),
+        "workloadEntry": vm.entry,
         "state": str(state.state),
-        "complete": is_complete(state.state, vm.has_probe),
+        "complete": is_complete(state.state, vm.has_probe, static=vm.static),
         "since": state.since,
         "reason": state.reason,
         "hint": state.hint,
     }
+    if vm.static:
+        return {**result, "static": True}
     certificate = ((evidence.confirmed if evidence else None) or {}).get("certificate")
     if isinstance(certificate, Mapping):
         result["certificate"] = {key: certificate[key] for key in CERTIFICATE_FIELDS if certificate.get(key)}

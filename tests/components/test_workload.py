@@ -7,6 +7,7 @@ import pytest
 from recording import run
 
 from components.workload import (
+    StaticVm,
     Workload,
     WorkloadArgs,
     group_of_vm,
@@ -14,6 +15,7 @@ from components.workload import (
     service_selector,
     service_spec,
     spiffe_identity,
+    static_entry,
     workload_group,
 )
 
@@ -146,3 +148,45 @@ def test_it_registers_group_and_service_after_what_they_need() -> None:
 def test_without_a_host_there_is_no_service() -> None:
     done = run(lambda: {"host": Workload("billing", arguments(host=None)).host})
     assert done.names == {"billing", "billing-group"}
+
+
+def test_a_static_vm_is_an_endpoint_in_plain_text_whatever_its_workload_says() -> None:
+    labels = {"app": "billing", "version": "v1", "security.istio.io/tlsMode": "istio"}
+    group = workload_group("billing", arguments(labels=labels))
+    vm = StaticVm(address="10.77.0.100", labels={"version": "v0"}, weight=3)
+    assert static_entry("legacy-1", vm, group) == {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "WorkloadEntry",
+        "metadata": {"name": "legacy-1", "namespace": "vm-apps"},
+        "spec": {
+            "address": "10.77.0.100",
+            "labels": {
+                "app": "billing",
+                "version": "v0",
+                "service.istio.io/canonical-name": "billing",
+                "service.istio.io/canonical-revision": "v0",
+                "security.istio.io/tlsMode": "disabled",
+            },
+            "network": "net1",
+            "ports": {"http": 8080},
+            "weight": 3,
+        },
+    }
+
+
+def test_the_service_finds_static_vms_of_a_workload_that_no_label_names() -> None:
+    args = arguments(labels={})
+    entry = static_entry("legacy-1", StaticVm(address="10.77.0.100"), workload_group("billing", args))
+    assert service_selector("billing", {}).items() <= entry["spec"]["labels"].items()
+    assert "weight" not in entry["spec"]
+
+
+def test_a_static_vm_is_one_workload_entry_and_shows_its_id() -> None:
+    def program() -> dict[str, Any]:
+        made = Workload("billing", arguments(static_vms={"legacy-1": StaticVm(address="10.77.0.100")}))
+        return {vm: pulumi.Output.all(**steps) for vm, steps in made.static_steps.items()}
+
+    found = run(program)
+    assert found.names == {"billing", "billing-group", "billing-service", "legacy-1-static"}
+    entry = found["legacy-1-static"]
+    assert (entry.type, entry.parent_name) == ("kubernetes:networking.istio.io/v1:WorkloadEntry", "billing")

@@ -1,0 +1,91 @@
+"""How a VM's commands get to it: the connection of Pulumi's command provider, with limits that suit its way to dial.
+
+https://github.com/pulumi/pulumi-command/blob/v1.2.1/provider/pkg/provider/remote/connection.go
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_command as command
+
+DIAL_ERRORS = 1
+DIAL_SECONDS = 6
+"""Two dials of six seconds: an unreachable VM fails in well under 20 s."""
+BASTION_DIAL_ERRORS = 10
+"""Retries, over 11 s, of a bastion that hangs up: sshd drops connections at random while many log in at once
+(MaxStartups 10:30:100), and every VM's commands come by it."""
+BASTION_DIAL_SECONDS = 3
+"""A bastion that does not answer fails after eleven dials and the pauses between them, 45 s."""
+THROUGH_BASTION_ERRORS = 0
+"""A VM behind a bastion is tried once: no limit of ours ends the bastion's own attempt to connect."""
+AGENT_VARIABLE = "SSH_AUTH_SOCK"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SshLogin:
+    """How a machine is logged in to."""
+
+    host: str
+    port: int
+    user: str
+    host_key: str
+    """Public ssh host key; a connection to anything else fails."""
+    private_key: pulumi.Input[str] | None = None
+    """A secret Output; None where an agent holds the key."""
+    agent_socket: str | None = None
+    """Of the agent; None for the one that the environment names, whose path changes and is kept in no state."""
+
+
+def connection_args(vm: SshLogin, bastion: SshLogin | None = None) -> command.remote.ConnectionArgs:
+    """The connection to a VM, through a bastion where there is one."""
+    if bastion is None:
+        return command.remote.ConnectionArgs(
+            **_login(vm), dial_error_limit=DIAL_ERRORS, per_dial_timeout=DIAL_SECONDS, proxy=None
+        )
+    proxy = command.remote.ProxyConnectionArgs(
+        **_login(bastion), dial_error_limit=BASTION_DIAL_ERRORS, per_dial_timeout=BASTION_DIAL_SECONDS
+    )
+    return command.remote.ConnectionArgs(
+        **_login(vm), dial_error_limit=THROUGH_BASTION_ERRORS, per_dial_timeout=DIAL_SECONDS, proxy=proxy
+    )
+
+
+def _login(login: SshLogin) -> dict[str, Any]:
+    return {
+        "host": login.host,
+        "port": login.port,
+        "user": login.user,
+        "host_key": login.host_key,
+        "private_key": None if login.private_key is None else pulumi.Output.secret(login.private_key),
+        "agent_socket_path": login.agent_socket,
+    }
+
+
+def agent_problem(environment: Mapping[str, str], *, wanted: bool) -> str:
+    """Why the environment's ssh agent is in the way, or not there; empty where all is well.
+
+    The provider dials the agent that the environment names even for a connection that has a key, and fails where
+    nobody listens.
+
+    Args:
+        environment: The program's, which is also the provider's.
+        wanted: Whether any VM is logged in to with that agent.
+    """
+    path = environment.get(AGENT_VARIABLE)
+    if not path:
+        return (
+            f"hosts.ssh.agent: {AGENT_VARIABLE} is not set, so VMs that change cannot be logged in to" if wanted else ""
+        )
+    try:
+        with socket.socket(socket.AF_UNIX) as agent:
+            agent.connect(path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        remedy = "start the agent" if wanted else f"unset {AGENT_VARIABLE}, or start the agent"
+        return f"no ssh agent answers at {AGENT_VARIABLE} ({path}: {reason}), so no VM can be logged in to; {remedy}"
+    return ""
