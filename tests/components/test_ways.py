@@ -3,13 +3,24 @@
 import asyncio
 import json
 import subprocess
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pulumi
 import pytest
 
 from components import ways
 from components.kubectl import ClusterAccess
+
+
+def done(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine returns; Pulumi's own loop stays as it is, unlike with `asyncio.run`."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(coroutine)
+    finally:
+        loop.close()
 
 
 @pytest.mark.parametrize(
@@ -23,19 +34,19 @@ from components.kubectl import ClusterAccess
 def test_what_a_load_balancer_is_reached_at(ingress: str, address: str) -> None:
     assert ways.balancer_address(f"{ingress}\n") == address
     if "example" not in address:
-        assert asyncio.run(ways.balancer_ip(f"{ingress}\n192.0.2.1")) == address
-        assert asyncio.run(ways.remembered(f"{ingress}\n")) == {}
+        assert done(ways.balancer_ip(f"{ingress}\n192.0.2.1")) == address
+        assert done(ways.remembered(f"{ingress}\n")) == {}
 
 
 @pytest.mark.parametrize("found", [["192.0.2.10", "192.0.2.9"], ["192.0.2.9", "192.0.2.10", "192.0.2.9"]])
 def test_the_order_of_a_names_addresses_does_not_matter(monkeypatch: pytest.MonkeyPatch, found: list[str]) -> None:
     monkeypatch.setattr(ways, "resolve", lambda name: found)
     name = '[{"hostname": "lb.example"}]'
-    assert asyncio.run(ways.balancer_ip(f"{name}\n")) == "192.0.2.9"
-    assert asyncio.run(ways.balancer_ip(f"{name}\n192.0.2.10")) == "192.0.2.10", "the one in use stays"
-    assert asyncio.run(ways.balancer_ip(f"{name}\n192.0.2.77")) == "192.0.2.9", "unless the name has lost it"
-    assert asyncio.run(ways.remembered(f"{name}\n192.0.2.10")) == {"annotations": {ways.IN_USE: "192.0.2.10"}}
-    assert asyncio.run(ways.remembered("\n")) == {}
+    assert done(ways.balancer_ip(f"{name}\n")) == "192.0.2.9"
+    assert done(ways.balancer_ip(f"{name}\n192.0.2.10")) == "192.0.2.10", "the one in use stays"
+    assert done(ways.balancer_ip(f"{name}\n192.0.2.77")) == "192.0.2.9", "unless the name has lost it"
+    assert done(ways.remembered(f"{name}\n192.0.2.10")) == {"annotations": {ways.IN_USE: "192.0.2.10"}}
+    assert done(ways.remembered("\n")) == {}
 
 
 def test_no_address_is_refused_with_the_reason_and_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +58,7 @@ def test_no_address_is_refused_with_the_reason_and_the_remedy(monkeypatch: pytes
 
     monkeypatch.setattr(ways, "resolve", unknown)
     with pytest.raises(pulumi.RunError) as raised:
-        asyncio.run(ways.balancer_ip('[{"hostname": "lb.example"}]\n'))
+        done(ways.balancer_ip('[{"hostname": "lb.example"}]\n'))
     assert str(raised.value) == (
         "eastWestGateway: its load balancer has only a name, lb.example, which has no IPv4 address where Pulumi runs "
         "(Name or service not known), and a VM's hosts file needs one: give hosts.istiodAddress"
@@ -117,8 +128,8 @@ def test_the_look_at_a_load_balancer(tmp_path: Path, ingress: str, printed: str,
     (tmp_path / "kubectl").chmod(0o755)
     look = ways.read_balancer(ClusterAccess(), "gateway", "istiod-gateway", wait=wait)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    done = subprocess.run(["sh", "-c", look], env=environment, capture_output=True, text=True, timeout=20)
-    assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")
+    found = subprocess.run(["sh", "-c", look], env=environment, capture_output=True, text=True, timeout=20)
+    assert (found.returncode, found.stdout, found.stderr) == (0, printed, "")
     (tmp_path / "kubectl").write_text("#!/bin/sh\necho refused >&2; exit 1\n")
-    done = subprocess.run(["sh", "-c", look], env=environment, capture_output=True, text=True, timeout=20)
-    assert (done.returncode, done.stderr) == (1, "refused\n")
+    found = subprocess.run(["sh", "-c", look], env=environment, capture_output=True, text=True, timeout=20)
+    assert (found.returncode, found.stderr) == (1, "refused\n")
