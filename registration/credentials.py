@@ -1,0 +1,193 @@
+"""Decides which VMs need a new token, from what the cluster shows of each VM's credential.
+
+Pure: no clock, no network, no Pulumi. A token's number is part of the name of the Secret that it is bound to, so the
+cluster itself remembers which one is the last, and a plan stays the same until there is a need.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from registration.ladder import DeclaredVm, parse_time
+
+VM_LABEL = "istio-vm-mesh/vm"
+"""On the Secret that a VM's token is bound to, and on the ConfigMap that stands for its use."""
+IDENTITY = "istio-vm-mesh/identity"
+"""Annotation: whose token it is."""
+RENEW = "istio-vm-mesh/renew"
+"""Annotation: the VM stands under `renew`. While it does, it is not asked for again."""
+BECAUSE = "istio-vm-mesh/because"
+"""Annotation: why the token was made anew."""
+
+ASKED = "it is named under renew"
+MOVED = "its identity has changed"
+UNUSED = "its token ran out before it was used"
+RAN_OUT = "its certificate has run out, or is about to, while it was disconnected"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """A VM that is to have a credential."""
+
+    vm: DeclaredVm
+    identity: str
+    """Whose token it needs; another one needs another token."""
+    renew: bool = False
+    """Whether it stands under `renew`."""
+    certificate_seconds: int = 86400
+    """Life of its certificates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What the cluster holds of a VM's credential."""
+
+    number: int = 0
+    """Which token it is, counted from 1; 0 where there has been none."""
+    because: str = ""
+    identity: str = ""
+    """Empty where it is not noted."""
+    renewed: bool = False
+    """Whether it was made, or left, while the VM stood under `renew`."""
+    made: datetime | None = None
+    """When its Secret was made, shortly before the token; None where there is no Secret."""
+    used: bool = False
+    """Whether the VM has been confirmed with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which token a VM is to have."""
+
+    number: int = 1
+    because: str = ""
+    """Why it is not the first one."""
+
+
+def secret_name(vm: str, number: int) -> str:
+    """The name of the Secret that a token is bound to; a dot is in no VM's name."""
+    return f"istio-vm-{vm}" if number == 1 else f"istio-vm-{vm}.{number}"
+
+
+def record_of(vm: DeclaredVm, secrets: Iterable[Mapping[str, Any]], marks: Iterable[Mapping[str, Any]]) -> Record:
+    """What objects in the cluster say about a VM's credential.
+
+    Args:
+        vm: The VM.
+        secrets: Secrets with the label `VM_LABEL`.
+        marks: ConfigMaps with it: each says that the VM was confirmed with the token of the Secret of the same name.
+    """
+    ours, used = _by_number(vm, secrets), _by_number(vm, marks)
+    if not ours and not used:
+        return Record()
+    number = max({**ours, **used})
+    metadata = (ours.get(number) or used[number])["metadata"]
+    annotations = metadata.get("annotations") or {}
+    return Record(
+        number=number,
+        because=annotations.get(BECAUSE, ""),
+        identity=annotations.get(IDENTITY, ""),
+        renewed=RENEW in annotations,
+        made=parse_time(metadata.get("creationTimestamp")) if number in ours else None,
+        used=number in used,
+    )
+
+
+def declared_need(holder: Holder, record: Record) -> str:
+    """Why a VM needs a new token whatever state it is in; empty where it does not."""
+    if not record.number:
+        return ""
+    if record.identity not in ("", holder.identity):
+        return MOVED
+    return ASKED if holder.renew and not record.renewed else ""
+
+
+def need_if_cut_off(holder: Holder, record: Record, token_seconds: int, now: datetime) -> str:
+    """Why a VM without a connection to istiod needs a new token; empty where it does not.
+
+    The certificate that it got with the token has run out by then. A later one it has renewed itself, and how long
+    that lasts only the VM knows; so this may be early, and never late.
+    """
+    if record.made is None:
+        return ""
+    age = (now - record.made).total_seconds()
+    if not record.used:
+        return UNUSED if age >= token_seconds else ""
+    margin = min(token_seconds, holder.certificate_seconds / 2)
+    return RAN_OUT if age >= holder.certificate_seconds - margin else ""
+
+
+def may_need(holder: Holder, record: Record, token_seconds: int, now: datetime) -> bool:
+    """Whether it matters if the VM is connected, and whether its token was used."""
+    return any(need_if_cut_off(holder, replace(record, used=used), token_seconds, now) for used in (True, False))
+
+
+def wanted(record: Record, need: str) -> Wanted:
+    """The token that a VM is to have: the one that it has, or the next one."""
+    if need:
+        return Wanted(number=record.number + 1, because=need)
+    return Wanted(number=record.number or 1, because=record.because)
+
+
+def settled(pods: Iterable[Mapping[str, Any]], now: datetime, since: timedelta) -> bool:
+    """Whether an istiod has been ready for some time: else it says nothing that a VM is not connected to it."""
+    for pod in pods:
+        for condition in (pod.get("status") or {}).get("conditions") or []:
+            moment = parse_time(condition.get("lastTransitionTime"))
+            ready = condition.get("type") == "Ready" and condition.get("status") == "True"
+            if ready and moment is not None and now - moment >= since:
+                return True
+    return False
+
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+DEFAULT_CERTIFICATE_SECONDS = 86400
+"""What an agent asks for without `SECRET_TTL`: `pilot/cmd/pilot-agent/options/options.go`."""
+
+
+def certificate_seconds(secret_ttl: str) -> int:
+    """Life of a sidecar's certificates by its `SECRET_TTL`, a Go duration; one that is none counts as not given."""
+    parts = re.findall(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(h|ms|m|s|us|µs|ns)", secret_ttl)
+    total = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    whole = "".join(number + unit for number, unit in parts) == secret_ttl.removeprefix("+")
+    return round(total) if whole and total >= 1 else DEFAULT_CERTIFICATE_SECONDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Whose credentials to look at, and where."""
+
+    holders: tuple[Holder, ...]
+    token_seconds: int
+    kubeconfig: str | None = None
+    context: str | None = None
+    istio_namespace: str = "istio-system"
+
+
+def dump(request: Request) -> str:
+    """The request as one line of JSON, the same for the same request."""
+    return json.dumps(asdict(request), sort_keys=True)
+
+
+def parse(text: str) -> Request:
+    """The inverse of `dump`."""
+    raw = json.loads(text)
+    holders = tuple(Holder(**{**holder, "vm": DeclaredVm(**holder["vm"])}) for holder in raw.pop("holders"))
+    return Request(holders=holders, **raw)
+
+
+def _by_number(vm: DeclaredVm, objects: Iterable[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
+    found = {}
+    for item in objects:
+        metadata = item["metadata"]
+        if metadata.get("namespace") != vm.namespace or "deletionTimestamp" in metadata:
+            continue
+        match = re.fullmatch(rf"istio-vm-{re.escape(vm.name)}(?:\.([0-9]+))?", metadata["name"])
+        if match:
+            found[int(match[1] or 1)] = item
+    return found

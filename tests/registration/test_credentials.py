@@ -1,0 +1,250 @@
+"""Who needs a new token: decided from what the cluster holds, asked for with as few questions as will do."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from registration import credential_reader
+from registration.credential_reader import Sources
+from registration.credentials import (
+    ASKED,
+    BECAUSE,
+    IDENTITY,
+    MOVED,
+    RAN_OUT,
+    RENEW,
+    UNUSED,
+    VM_LABEL,
+    Holder,
+    Request,
+    Wanted,
+    certificate_seconds,
+    dump,
+    parse,
+    secret_name,
+)
+from registration.ladder import DeclaredVm, Reachability
+from registration.reader import ENTRIES, ApiError
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+VM = DeclaredVm(name="billing-1", namespace="vm-apps", workload="billing", address="10.77.0.21", network="net1")
+HOLDER = Holder(vm=VM, identity="spiffe://x at 10.77.0.21")
+FORBIDDEN = 'the Kubernetes API gave no answer: Error from server (Forbidden): secrets is forbidden: User "reader"'
+
+
+def thing(number: int = 1, *, vm: DeclaredVm = VM, hours: float = 30, **annotations: str) -> dict[str, Any]:
+    """A Secret or a mark of a VM's token, made so long ago."""
+    return {
+        "metadata": {
+            "name": secret_name(vm.name, number),
+            "namespace": vm.namespace,
+            "labels": {VM_LABEL: vm.name},
+            "annotations": {IDENTITY: HOLDER.identity, **annotations},
+            "creationTimestamp": (NOW - timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+    }
+
+
+def entry(vm: DeclaredVm = VM) -> dict[str, Any]:
+    annotations = {"istio.io/connectedAt": (NOW - timedelta(minutes=5)).isoformat()}
+    metadata = {"name": f"{vm.workload}-{vm.address}-net1", "namespace": vm.namespace, "annotations": annotations}
+    return {"metadata": metadata, "spec": {"address": vm.address}}
+
+
+def istiod(minutes: float = 10, ready: str = "True") -> dict[str, Any]:
+    since = (NOW - timedelta(minutes=minutes)).isoformat()
+    condition = {"type": "Ready", "status": ready, "lastTransitionTime": since}
+    return {"metadata": {"name": "istiod-1"}, "status": {"phase": "Running", "conditions": [condition]}}
+
+
+class World:
+    """A cluster and a network."""
+
+    def __init__(
+        self,
+        secrets: Iterable[Mapping[str, Any]] | str = (),
+        marks: Iterable[Mapping[str, Any]] = (),
+        entries: Iterable[Mapping[str, Any]] = (),
+        istiods: Iterable[Mapping[str, Any]] = (istiod(),),
+        answering: bool = True,
+    ) -> None:
+        self.objects = {"secrets": secrets, "configmaps": marks, ENTRIES: entries, "pods": istiods}
+        self.answering = answering
+        self.asked: list[str] = []
+        self.probed: list[str] = []
+
+    def get(self, path: str) -> Mapping[str, Any]:
+        kind = path if path == ENTRIES else path.split("?")[0].rsplit("/", 1)[1]
+        self.asked.append(kind)
+        if kind in ("secrets", "configmaps"):
+            assert unquote(path) == f"/api/v1/namespaces/vm-apps/{kind}?labelSelector=istio-vm-mesh/vm"
+        found = self.objects[kind]
+        if isinstance(found, str):
+            raise ApiError(found)
+        return {"items": list(found)}
+
+    def probe(self, address: str, port: int) -> Reachability:
+        self.probed.append(f"{address}:{port}")
+        return Reachability(reachable=self.answering)
+
+    def wanted(self, *holders: Holder, minutes: int = 60) -> dict[str, Wanted]:
+        request = Request(holders=holders, token_seconds=60 * minutes)
+        return credential_reader.read(request, Sources(get=self.get, probe=self.probe, now=lambda: NOW))
+
+    def one(self, holder: Holder = HOLDER) -> Wanted:
+        return self.wanted(holder)["billing-1"]
+
+
+SAME = Wanted(number=1)
+
+
+def test_a_new_vm_gets_its_first_token() -> None:
+    assert World().one() == SAME
+    assert World().one(replace(HOLDER, renew=True)) == SAME
+
+
+@pytest.mark.parametrize(
+    ("world", "what"),
+    [
+        (World([thing()], [thing()], [entry()]), "connected"),
+        (World([thing()], [thing()], answering=False), "it could not be brought there"),
+        (World([thing()], [thing()], istiods=[]), "istiod is down"),
+        (World([thing()], [thing()], istiods=[istiod(ready="False")]), "istiod is not ready"),
+        (World([thing()], [thing()], istiods=[istiod(minutes=0.5)]), "istiod has just started"),
+        (World([thing(hours=22.9)], [thing()]), "used, and its certificate holds"),
+        (World([thing(hours=0.9)]), "not used yet, and good"),
+        (World([thing(hours=30)], entries=[entry()]), "not confirmed, but connected"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_where_there_is_no_need_the_token_stays(world: World, what: str) -> None:
+    assert world.one() == SAME
+
+
+@pytest.mark.parametrize(
+    ("world", "because"),
+    [
+        (World([thing(hours=23.1)], [thing()]), RAN_OUT),
+        (World([thing(hours=1.1)]), UNUSED),
+        (World([thing(hours=1.1)], [thing(vm=replace(VM, namespace="other"))]), UNUSED),
+        (World([thing(2, hours=1.1)], [thing(1)]), UNUSED),
+    ],
+)
+def test_a_vm_that_is_cut_off_gets_a_new_one_where_it_could_not_come_back(world: World, because: str) -> None:
+    number = 3 if world.objects["secrets"] == [thing(2, hours=1.1)] else 2
+    assert world.one() == Wanted(number=number, because=because)
+    assert world.probed == ["10.77.0.21:22"]
+
+
+def test_a_short_certificate_is_about_to_run_out_at_half_of_its_life() -> None:
+    holder = replace(HOLDER, certificate_seconds=120)
+    assert World([thing(hours=61 / 3600)], [thing()]).one(holder).because == RAN_OUT
+    assert World([thing(hours=59 / 3600)], [thing()]).one(holder) == SAME
+
+
+def test_an_entry_without_a_connection_is_none() -> None:
+    gone = entry()
+    gone["metadata"]["annotations"] = {"istio.io/disconnectedAt": NOW.isoformat()}
+    assert World([thing()], [thing()], [gone]).one().because == RAN_OUT
+
+
+def test_another_identity_gets_another_token_whether_it_answers_or_not() -> None:
+    moved = replace(HOLDER, identity="spiffe://y at 10.77.0.21")
+    assert World([thing(hours=0)], answering=False).one(moved) == Wanted(number=2, because=MOVED)
+    old = thing(hours=0)
+    del old["metadata"]["annotations"][IDENTITY]
+    assert World([old]).one(moved) == SAME
+
+
+def test_a_name_under_renew_counts_once_until_it_has_been_taken_out() -> None:
+    asks = replace(HOLDER, renew=True)
+    named, noted = thing(hours=0), thing(2, hours=0, **{RENEW: "true", BECAUSE: ASKED})
+    second = Wanted(number=2, because=ASKED)
+    assert World([named]).one(asks) == second
+    assert World([named, noted]).one(asks) == second
+    assert World([noted]).one(asks) == second, "it stays in the list"
+    assert World([noted]).one() == second, "it is taken out"
+    del noted["metadata"]["annotations"][RENEW]
+    assert World([noted]).one(asks) == Wanted(number=3, because=ASKED)
+
+
+def test_a_revoked_token_stays_revoked_until_it_is_asked_for() -> None:
+    """Someone has deleted the Secret."""
+    assert World([], [thing(2, **{BECAUSE: ASKED})]).one() == Wanted(number=2, because=ASKED)
+    assert World([], [thing(2)]).one(replace(HOLDER, renew=True)) == Wanted(number=3, because=ASKED)
+
+
+def test_a_secret_that_is_going_is_none() -> None:
+    going = thing()
+    going["metadata"]["deletionTimestamp"] = NOW.isoformat()
+    assert World([going]).one(replace(HOLDER, renew=True)) == SAME
+
+
+def test_names_that_begin_alike_are_told_apart() -> None:
+    other = replace(VM, name="billing-1-2", address="10.77.0.22")
+    world = World([thing(vm=other, number=4, hours=0), thing(hours=0)])
+    found = world.wanted(HOLDER, replace(HOLDER, vm=other))
+    assert {name: token.number for name, token in found.items()} == {"billing-1": 1, "billing-1-2": 4}
+
+
+def test_it_asks_no_more_than_it_must() -> None:
+    fresh, old, off = World([thing(hours=0.5)]), World([thing()], entries=[entry()]), World([thing()], [thing()])
+    for world in (fresh, old, off):
+        world.one()
+    assert fresh.asked == ["secrets"]
+    assert old.asked == ["secrets", ENTRIES]
+    assert sorted(off.asked) == sorted({"secrets", ENTRIES, "configmaps", "pods"}), "each once"
+    many = [replace(HOLDER, vm=replace(VM, name=f"vm-{n}", address=f"10.77.0.{n}")) for n in range(50)]
+    world = World([thing(vm=holder.vm) for holder in many], entries=[entry(holder.vm) for holder in many])
+    world.wanted(*many)
+    assert (len(world.asked), world.probed) == (2, [])
+
+
+def test_who_may_not_read_secrets_sees_what_stands_there() -> None:
+    world = World(FORBIDDEN, [thing(2, **{BECAUSE: ASKED})])
+    assert world.one(replace(HOLDER, renew=True)) == Wanted(number=2, because=ASKED)
+
+
+def test_no_answer_is_an_error() -> None:
+    with pytest.raises(ApiError, match="connection refused"):
+        World("the Kubernetes API gave no answer: connection refused").one()
+
+
+def test_the_command(tmp_path: Path) -> None:
+    request = Request(holders=(replace(HOLDER, renew=True),), token_seconds=600, kubeconfig="x", context="y")
+    assert parse(dump(request)) == request
+    tool = tmp_path / "kubectl"
+
+    def run(script: str) -> subprocess.CompletedProcess[str]:
+        tool.write_text(f"#!/bin/sh\n{script}\n")
+        tool.chmod(0o755)
+        return subprocess.run(
+            [sys.executable, "-m", "registration.credential_reader"],
+            input=dump(request),
+            capture_output=True,
+            text=True,
+            env={"PATH": f"{tmp_path}:/bin:/usr/bin"},
+            cwd=Path(__file__).parents[2],
+        )
+
+    done = run("echo '{\"items\": []}'")
+    assert json.loads(done.stdout) == {"billing-1": {"number": 1, "because": ""}}
+    done = run("echo 'Unable to connect to the server: no such host' >&2; exit 1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "the Kubernetes API gave no answer: Unable to connect to the server: no such host\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("", 86400), ("24h0m0s", 86400), ("2m", 120), ("1.5h", 5400), ("90s500ms", 90), ("soon", 86400), ("1h x", 86400)],
+)
+def test_the_life_of_a_certificate(text: str, seconds: int) -> None:
+    assert certificate_seconds(text) == seconds
