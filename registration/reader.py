@@ -144,11 +144,11 @@ def _probe(request: Request, states: Mapping[str, VmState], sources: Sources) ->
     if not doubtful:
         return {}
     with ThreadPoolExecutor(max_workers=min(len(doubtful), 64)) as pool:
-        found = pool.map(lambda vm: _reach(vm, sources), doubtful)
+        found = pool.map(lambda vm: reach(vm, sources), doubtful)
         return {vm.name: reached for vm, reached in zip(doubtful, found, strict=True) if reached is not None}
 
 
-def _reach(vm: DeclaredVm, sources: Sources) -> Reachability | None:
+def reach(vm: DeclaredVm, sources: Sources) -> Reachability | None:
     """What a probe says of a VM; None behind a bastion that answers, which says nothing of the VM."""
     if not vm.bastion:
         return sources.probe(vm.address, vm.static_port or vm.ssh_port)

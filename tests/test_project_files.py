@@ -15,7 +15,7 @@ from settings.stack_file import load_yaml
 
 ROOT = Path(__file__).parents[1]
 PROJECT = load_yaml((ROOT / "Pulumi.yaml").read_text())
-TYPES = {"object": dict, "string": str}
+TYPES = {"object": dict, "array": list, "string": str}
 
 
 def test_the_project_declares_every_key_of_the_models() -> None:
@@ -94,6 +94,7 @@ def test_the_example(tmp_path: Path) -> None:
     assert set(settings.packages) == {"deb-amd64", "deb-arm64"}
     assert settings.connections["billing-2"].port == 2222
     assert settings.connections["reports-1"].user == "deploy"
+    assert settings.workloads["billing"].vms["legacy-1"].static
 
 
 def test_the_examples_comments_are_the_defaults() -> None:
@@ -120,8 +121,10 @@ def test_the_outputs_reference_has_every_key_of_a_vms_report() -> None:
     text = (ROOT / "docs/outputs.md").read_text()
     vm = DeclaredVm(name="a", namespace="n", workload="w", address="10.0.0.1")
     certificate = {"serial": "1", "notAfter": "2030-01-01T00:00:00Z", "spiffe": "spiffe://x"}
-    request = Request(vms=(vm,), evidence={"a": Evidence(confirmed={"certificate": certificate})})
-    told = report(request, {"a": VmState(state=State.HEALTHY)})["vms"]["a"]
+    static = DeclaredVm(name="b", namespace="n", workload="w", address="10.0.0.2", static_port=80)
+    request = Request(vms=(vm, static), evidence={"a": Evidence(confirmed={"certificate": certificate})})
+    vms = report(request, {name: VmState(state=State.HEALTHY) for name in ("a", "b")})["vms"]
+    told = vms["b"] | vms["a"]
     section = text.split("## `registration.vms.<name>`")[1].split("##")[0]
     keys = [key for cell in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for key in re.findall(r"`(\w+)`", cell)]
     assert sorted(keys) == sorted(told)
