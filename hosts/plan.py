@@ -4,6 +4,7 @@ One POSIX shell program does everything on a VM (`templates/`). `configure` brin
 it manages, and leaves it installed, so that the other steps are short commands that carry no text of their own.
 """
 
+import functools
 import hashlib
 import json
 import shlex
@@ -17,6 +18,8 @@ from hosts.sidecar_files import SidecarFiles
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _HELPER = "/usr/local/lib/istio-vm-mesh/host"
+CONFIRM_SECONDS = 120
+"""Twice as long as `confirm` waits for the sidecar."""
 _DROP_IN = "/etc/systemd/system/istio.service.d/istio-vm-mesh.conf"
 
 
@@ -38,12 +41,24 @@ class Package:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Withdrawal:
+    """What makes istiod take a VM's endpoints out of service: the agent's probe of the application fails."""
+
+    probe_at: str
+    """IPv4 address and port that the agent probes."""
+    seconds: int
+    """How long it takes until the agent is sure."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DesiredHost:
     """What a VM is to become."""
 
     vm: str
     """The VM's name, as it appears in errors."""
     files: SidecarFiles
+    configuration: str = ""
+    """The same for the same configuration; the VM registers with it."""
     packages: Mapping[str, Package]
     """By package manager and Debian's name of the architecture, as "rpm-arm64". The host picks its own."""
     istiod_host: str
@@ -54,11 +69,15 @@ class DesiredHost:
     address: str
     """The address that the VM registers; it must be on one of its interfaces."""
     clock_port: int | None = None
-    """Port at `istiod_address` that leads to istiod's webhooks, which answer with its time; None: it is not compared."""
+    """Port at `istiod_address` that leads to istiod's webhooks, whose answers bear its time; None: not compared."""
     istio_version: str = ""
     """istiod's, which the sidecar's must not be newer than."""
     adopt: bool = False
     """Whether a sidecar that somebody else has installed is taken over; else such a host is refused."""
+    confirm_within: int = CONFIRM_SECONDS
+    """Seconds after a start of the sidecar in which a new ssh connection must confirm it, or it is taken back."""
+    withdrawal: Withdrawal | None = None
+    """How the VM is taken out of service; None: the sidecar just stops."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +106,7 @@ def unconfigure(desired: DesiredHost) -> str:
 def enrol(desired: DesiredHost, mark: str = "") -> Step:
     """Take the token from standard input, and start the sidecar if it does not run as configured.
 
-    The command names the configuration's digest and the mark of the last repair, so that it runs again when they change.
+    The command names the configuration's digest and the mark of the last repair, so that it runs again when one changes.
     """
     return Step(command=f"sh {_HELPER} enrol {digest(desired)}{mark and f' repair-{mark}'}")
 
@@ -105,6 +124,11 @@ def confirm(desired: DesiredHost, mark: str = "") -> Step:
     return Step(command=f"sh {_HELPER} confirm {digest(desired)}{mark and f' repair-{mark}'}")
 
 
+def configuration(files: SidecarFiles, packages: Mapping[str, Package]) -> str:
+    """Return what names a configuration to the mesh: where the packages come from makes no other one."""
+    return _hash({"files": asdict(files), "packages": {kind: package.sha256 for kind, package in packages.items()}})
+
+
 def digest(desired: DesiredHost) -> str:
     """Return what changes whenever the sidecar has to be looked at again: its files or its package."""
     return _hash({"files": asdict(desired.files), "packages": {k: asdict(v) for k, v in desired.packages.items()}})
@@ -117,15 +141,7 @@ def render(desired: DesiredHost, *, root: str = "") -> str:
         desired: What the host is to become.
         root: A folder that stands for `/` where files are written; for tests.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        undefined=StrictUndefined,
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["sh"] = shlex.quote
+    environment = _environment()
     files, port = desired.files, desired.istiod_port
     managed = {
         "/etc/istio/config/mesh": files.mesh_yaml,
@@ -144,12 +160,30 @@ def render(desired: DesiredHost, *, root: str = "") -> str:
         clock_at=_at(desired.istiod_address, desired.clock_port) if desired.clock_port else "",
         istio_version=desired.istio_version,
         existing="adopt" if desired.adopt else "refuse",
+        confirm_within=desired.confirm_within,
+        probe_at=desired.withdrawal.probe_at if desired.withdrawal else "",
+        forgotten_after=desired.withdrawal.seconds if desired.withdrawal else 0,
         istiod_port=port,
         packages=sorted(desired.packages.items()),
         helper=_HELPER,
         root=root,
         content=[f"{path}: {line}" for path, text in managed.items() for line in _lines(text)],
     )
+
+
+@functools.cache
+def _environment() -> Environment:
+    """Return what reads the templates; each is read once."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        undefined=StrictUndefined,
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["sh"] = shlex.quote
+    return environment
 
 
 def _from_stdin(action: str, record: Sequence[str] = ()) -> str:

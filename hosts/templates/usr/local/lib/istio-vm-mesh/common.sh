@@ -32,8 +32,12 @@ deadline() { case $1 in configure) echo 420 ;; remove) echo 180 ;; observe) echo
 alone() {
 	seconds=$1 wait=90
 	shift
-	[ "$1" != observe ] || wait=3
-	timeout -k 5 "$seconds" flock -w "$wait" -E 75 /run/istio-vm-mesh.lock sh "$0" locked "$@"
+	case $1 in observe) wait=3 ;; takeback) wait=10 ;; esac
+	status=0
+	timeout -k 5 "$seconds" flock -w "$wait" -E 75 /run/istio-vm-mesh.lock sh "$0" locked "$@" || status=$?
+	{# What is locked out must not be kept waiting by a session that hangs. #}
+	[ "$1-$status" != takeback-75 ] || { status=0; sh "$0" locked "$@" || status=$?; }
+	return "$status"
 }
 {# put PATH MODE OWNER: the text on standard input becomes the file, by rename, if anything about it differs. #}
 put() {

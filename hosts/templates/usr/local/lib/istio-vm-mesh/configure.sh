@@ -5,16 +5,16 @@ write_files() {
 	content /etc/istio/config/mesh | put "$root/etc/istio/config/mesh" 644 "$owner:$owner"
 	content /etc/systemd/system/istio.service.d/istio-vm-mesh.conf | put "$drop_in" 644 root:root
 	put_hosts "$(content /etc/hosts)"
-	put "$helper" 755 root:root <"$0"
 }
 configure() {
 	checks
 	forget configured
+	keep_before
 	doing='installing the package'
 	install_package
 	doing='writing the files'
 	install -d -o "$owner" -g "$owner" /etc/istio/proxy /etc/istio/config /etc/certs
-	changes=$(write_files)
+	changes=$(write_files; put "$helper" 755 root:root <"$0")
 	[ -z "$changes" ] || printf '%s\n' "$changes"
 	case $changes in *istio.service.d*) systemctl daemon-reload ;; esac
 	{# What runs may have read a file that was changed by hand. #}

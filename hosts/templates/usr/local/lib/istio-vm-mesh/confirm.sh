@@ -4,11 +4,18 @@ ready() {
 }
 confirm() {
 	doing='confirming the sidecar'
-	end=$(($(date +%s) + 60))
-	until as_configured && ready && [ -s /etc/certs/cert-chain.pem ]; do
-		[ "$(date +%s)" -lt "$end" ] || diagnose
+	tell_taken_back
+	if [ -e "$state/told" ]; then start_again; fi
+	{# Only a connection that is new since the start gets here. #}
+	! [ -e "$state/unconfirmed" ] || current >"$state/proved"
+	end=$(($(date +%s) + patience))
+	until as_configured && ready && [ -s /etc/certs/cert-chain.pem ] && resolves_still; do
+		tell_taken_back
+		[ "$(date +%s)" -lt "$end" ] || give_up
 		sleep 0.25
 	done
+	disarm
+	cp "$0" "$state/confirmed"
 	remember confirmed
 	certificate=null
 	if has openssl; then
@@ -21,19 +28,45 @@ confirm() {
 	printf '{"package":"%s","certificate":%s,"ready":true,"since":"%s"}\n' \
 		"$(json "$(package_version)")" "$certificate" "$since"
 }
-{# why PATTERN CODE HINT: fails with the last line of the logs that the pattern fits. #}
+{# A start that was taken back, and told of: a connection that was new since that start has been here, so it was not ssh
+    that failed, and it may be tried again from here. #}
+start_again() {
+	[ "$(cat "$state/proved" 2>/dev/null)" = "$(current)" ] ||
+		fail taken-back "$(cat "$state/told")" "name $vm under renew, then run up again: it is enrolled anew"
+	enabled=$(systemctl is-enabled istio 2>/dev/null) || :
+	bring_back >&2
+	take_identity
+	systemctl -q enable istio 2>/dev/null
+	start >&2
+}
+{# Fails with the reason; an unconfirmed start is taken back first, without waiting for the timer. #}
+give_up() {
+	reason=$(diagnose)
+	if [ -e "$state/unconfirmed" ]; then
+		take_back "not ready after $patience s"
+		mv -f "$state/taken-back" "$state/told"
+		reason="$reason,\"more\":[{$(error taken-back "$(cat "$state/told")" 'correct what is wrong, then run up again')}]"
+	fi
+	report "$reason"
+}
+{# why PATTERN CODE HINT: prints the last line of the logs that the pattern fits, as an error. #}
 why() {
 	line=$(tail -n 200 "$root"/var/log/istio/*.log 2>/dev/null | grep -E "$1" | tail -n 1)
-	[ -z "$line" ] || fail "$2" "$line" "$3"
+	[ -n "$line" ] && error "$2" "$line" "$3"
 }
+{# Prints why the sidecar is not ready. #}
 diagnose() {
-	systemctl -q is-active istio ||
-		fail sidecar-stopped "istio.service is $(systemctl is-active istio || :): $(tail -n 1 /var/log/istio/istio.err.log 2>/dev/null)" "see 'journalctl -u istio' on the VM"
-	why 'GLIBC_|Exec format error' wrong-package "use a package that is built for this VM's system"
-	why 'cannot find WorkloadGroup' group-missing 'the WorkloadGroup must be in the namespace of the VM'
-	why 'client claims to be in cluster' cluster-unknown 'cluster.name must be the name that istiod knows'
-	why 'x509:|unknown authority|CERTIFICATE_VERIFY_FAILED' istiod-untrusted "the mesh's root certificate has changed, or the clock of the VM is off"
-	why 'Unauthenticated|authentication failure|token.*(expired|invalid)|PermissionDenied' token-refused 'run up again for a new token'
-	why 'connection refused|i/o timeout|no route to host|no such host|deadline exceeded|connection error' istiod-unreachable "open the way to $istiod_at"
-	fail not-ready 'the sidecar was not ready within 60 s' 'see /var/log/istio on the VM'
+	if ! systemctl -q is-active istio; then
+		error sidecar-stopped "istio.service is $(systemctl is-active istio || :): $(tail -n 1 /var/log/istio/istio.err.log 2>/dev/null)" "see 'journalctl -u istio' on the VM"
+	elif as_configured && ready && ! resolves_still; then
+		error dns-broken 'the resolver answered before the sidecar started, and does not answer now' 'a DNS server on the VM that forwards is captured too: see captureDns and CAPTURE_ALL_DNS'
+	else
+		why 'GLIBC_|Exec format error' wrong-package "use a package that is built for this VM's system" ||
+			why 'cannot find WorkloadGroup' group-missing 'the WorkloadGroup must be in the namespace of the VM' ||
+			why 'client claims to be in cluster' cluster-unknown 'cluster.name must be the name that istiod knows' ||
+			why 'x509:|unknown authority|CERTIFICATE_VERIFY_FAILED' istiod-untrusted "the mesh's root certificate has changed, or the clock of the VM is off" ||
+			why 'Unauthenticated|authentication failure|token.*(expired|invalid)|PermissionDenied' token-refused "name $vm under renew, then run up again: it gets a new token" ||
+			why 'connection refused|i/o timeout|no route to host|no such host|deadline exceeded|connection error' istiod-unreachable "open the way to $istiod_at" ||
+			error not-ready "the sidecar was not ready within $patience s" 'see /var/log/istio on the VM'
+	fi
 }

@@ -17,7 +17,7 @@ facts_configured() {
 			head -c 65536 "$file" | tr -d '\000' | sed -e "s|^|$path: |" -e "\$a\\"
 		fi
 	done
-	! [ -e "$helper" ] || echo "$helper: $(sha256sum <"$helper" | cut -c1-64)"
+	! [ -e "$helper" ] || echo "${helper#"$root"}: $(sha256sum <"$helper" | cut -c1-64)"
 	echo "package: istio-sidecar $(package_version) $(cat "$state/package" 2>/dev/null)"
 	for file in "$root"/usr/local/bin/envoy "$root"/usr/local/bin/pilot-agent "$root"/usr/local/bin/istio-start.sh "$root"/lib/systemd/system/istio.service; do
 		! [ -e "$file" ] || stat -c "package: %n %a %U:%G, %s bytes" "$file"

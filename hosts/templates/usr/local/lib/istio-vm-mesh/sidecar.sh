@@ -15,13 +15,15 @@ untrack() {
 		while $tables -w 10 -D "$@" 2>/dev/null; do :; done
 	done
 }
-current() { echo "$restart $(cat "$state/package")"; }
+current() { echo "$restart $(cat "$state/package" 2>/dev/null)"; }
 as_configured() { systemctl -q is-active istio && [ "$(cat "$run/started" 2>/dev/null)" = "$(current)" ]; }
 {# What systemd runs before each start, after a reboot too. #}
 prestart() {
 	track
 	mkdir -p "$run"
-	current >"$run/started"
+	! [ -e "$state/unconfirmed" ] || [ -e "$run/timer" ] || set_timer
+	{# What runs after a start was taken back is the configuration before. #}
+	if [ -e "$state/taken-back" ] || [ -e "$state/told" ]; then rm -f "$run/started"; else current >"$run/started"; fi
 }
 enrol() {
 	doing='enrolling the VM'
@@ -33,18 +35,49 @@ enrol() {
 		install -d -o "$owner" -g "$owner" -m 700 "$secrets/tokens"
 		printf %s "$token" | put "$secrets/tokens/istio-token" 600 "$owner:$owner" >/dev/null
 	fi
-	{# The certificate of another identity or mesh would be shown to istiod instead of the token. #}
-	identity=$(grep -E '^(TRUST_DOMAIN|POD_NAMESPACE|SERVICE_ACCOUNT)=' /var/lib/istio/envoy/cluster.env | cat - /etc/certs/root-cert.pem | sha256sum)
-	[ "$identity" = "$(cat "$state/identity" 2>/dev/null || :)" ] || rm -f /etc/certs/key.pem /etc/certs/cert-chain.pem
-	echo "$identity" >"$state/identity"
+	if [ -e "$state/taken-back" ] || [ -e "$state/told" ]; then
+		echo "a start before was taken back: $(cat "$state/taken-back" "$state/told" 2>/dev/null)"
+		bring_back
+	fi
+	take_identity
+	enabled=$(systemctl is-enabled istio 2>/dev/null) || :
 	systemctl -q enable istio 2>/dev/null
 	if as_configured && rules_kept; then
+		{# A start that a run before this one has not confirmed: this one gets its time for it. #}
+		! [ -e "$state/unconfirmed" ] || set_timer
 		echo 'the sidecar runs as configured'
 		return
 	fi
+	start
+}
+{# The files as `configure` wrote them, after a start with them was taken back. #}
+bring_back() {
+	rm -f "$state/taken-back" "$state/told"
+	write_files
+	systemctl daemon-reload
+	rm -f "$run/started"
+}
+{# The certificate of another identity or mesh would be shown to istiod instead of the token. It is kept until what needs
+    another one is confirmed. #}
+take_identity() {
+	identity=$(grep -E '^(TRUST_DOMAIN|POD_NAMESPACE|SERVICE_ACCOUNT)=' /var/lib/istio/envoy/cluster.env | cat - /etc/certs/root-cert.pem | sha256sum)
+	[ "$identity" != "$(cat "$state/identity" 2>/dev/null || :)" ] || return 0
+	mkdir -p "$state/certs"
+	for file in "$state/identity" /etc/certs/key.pem /etc/certs/cert-chain.pem; do
+		! [ -e "$file" ] || mv -f "$file" "$state/certs/"
+	done
+	echo "$identity" >"$state/identity"
+}
+start() {
+	active=$(systemctl is-active istio 2>/dev/null) || :
+	answers=silent
+	! resolves || answers=answers
 	forget confirmed
 	track
-	echo 'starting the sidecar'
+	arm "$active $enabled $answers"
+	rm -f "$run/started"
+	{# A time, so that what confirms it runs again whenever this has. #}
+	echo "starting the sidecar at $(date -u +%Y-%m-%dT%H:%M:%SZ)"
 	{# Connections that wait for an answer are tracked as such only once it has come. #}
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		sleep 0.1
@@ -52,21 +85,52 @@ enrol() {
 	done
 	systemctl reset-failed istio 2>/dev/null || :
 	systemctl restart --no-block istio
+	{# A connection that comes before the rules would prove nothing. #}
+	end=$(($(date +%s) + 20))
+	until [ -e "$run/started" ] && redirected nat; do
+		[ "$(date +%s)" -lt "$end" ] || break
+		sleep 0.1
+	done
 }
+{# Takes the VM out of service, then stops the sidecar for good. #}
 drain() {
 	doing='stopping the sidecar'
 	forget confirmed
+	disarm
+	withdraw || :
 	if [ -e /lib/systemd/system/istio.service ]; then
 		systemctl -q disable istio 2>/dev/null || :
 		systemctl stop istio
 		echo 'stopped the sidecar'
 	fi
 	{# A crashed agent leaves its rules behind. #}
-	for tables in iptables iptables-legacy ip6tables ip6tables-legacy; do
-		if has pilot-agent && has $tables && $tables -w 10 -t nat -S 2>/dev/null | grep -q ISTIO_; then
-			(cd / && istio-start.sh clean >/dev/null 2>&1)
-		fi
-	done
+	clean_rules || fail residue 'rules of the sidecar are left' "remove what 'iptables-save | grep ISTIO_' shows, then run again"
+	unhealthy -D || :
 	rm -rf "$run"
 	untrack
+}
+{# Lets the agent's probe of the application fail, so that istiod takes the VM's endpoints out of service, and waits until
+    the VM's own Envoy has heard of that: so have the others then. #}
+withdraw() {
+	[ -n "$probe_at" ] && has curl && systemctl -q is-active istio && ready || return 0
+	seen=n
+	! listed || seen=y
+	unhealthy -I || return 0
+	begin=$(date +%s)
+	while :; do
+		passed=$(($(date +%s) - begin))
+		[ "$passed" -lt $((forgotten_after + 10)) ] || { echo "istiod still lists the VM after $passed s; stopping anyway"; break; }
+		if [ $seen = y ] && ! listed; then echo 'its endpoints are forgotten'; break; fi
+		[ $seen = y ] || [ "$passed" -lt "$forgotten_after" ] || break
+		sleep 0.25
+	done
+	sleep 1
+}
+listed() {
+	curl -s -m 5 http://localhost:15000/clusters 2>/dev/null | grep -qE "^outbound\|.*::$address:[0-9]+::health_flags::healthy$"
+}
+{# The agent probes from the VM's address; what Envoy hands to the application comes from 127.0.0.6, and goes on. #}
+unhealthy() {
+	iptables -w 10 "$1" OUTPUT -d "${probe_at%:*}" ! -s 127.0.0.6 -p tcp --dport "${probe_at##*:}" -m owner --uid-owner "$owner" \
+		-m comment --comment istio-vm-mesh -j DROP 2>/dev/null
 }
