@@ -1,17 +1,30 @@
 """What each component gets of a stack's settings: the only place that knows both."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 
 import pulumi
 
 from components.control_plane import ControlPlane, ControlPlaneArgs
-from components.gateways import ISTIOD_PORT, EastWestGateway, EastWestGatewayArgs, istiod_ip
+from components.credential import Credentials, CredentialsArgs
+from components.gateways import EastWestGateway, EastWestGatewayArgs
 from components.kubectl import ClusterAccess
+from components.rollout import RolloutArgs, Turn
+from components.ssh import SshLogin, agent_problem
 from components.virtual_machine import VirtualMachineArgs
 from components.vm_namespace import VmNamespace, VmNamespaceArgs
-from components.workload import Workload, WorkloadArgs
+from components.ways import Way, service_ip
+from components.workload import StaticVm, Workload, WorkloadArgs
+from hosts.observe import Found
 from hosts.plan import Package
-from settings import Settings, service_host
+from hosts.sidecar_files import ISTIOD_PORT, secret_ttl
+from observation import observe
+from registration.credentials import Holder, certificate_seconds
+from registration.stack import declared_vms
+from settings import Login, Settings, service_host
+
+NODE_PORTS = {"istiod": "tls-istiod", "webhook": "tls-webhook", "services": "tls", "status": "status-port"}
+"""What the stack file calls the gateway's ports -> what its chart calls them."""
 
 
 def cluster_access(stack: Settings) -> ClusterAccess:
@@ -37,17 +50,39 @@ def control_plane_args(stack: Settings) -> ControlPlaneArgs:
     )
 
 
-def gateway_args(stack: Settings, control_plane: ControlPlane) -> EastWestGatewayArgs:
-    """The east-west gateway that the stack asks for."""
+def gateway_args(stack: Settings, control_plane: ControlPlane) -> EastWestGatewayArgs | None:
+    """The east-west gateway that the stack asks for, if any."""
+    asked = stack.east_west_gateway
+    if asked.service == "none":
+        return None
     return EastWestGatewayArgs(
         access=cluster_access(stack),
         charts=stack.istio.charts,
         version=stack.istio.version,
         network=stack.cluster.network,
         revision=stack.istio.revision,
-        expose_services=stack.east_west_gateway.expose_services,
-        values=stack.east_west_gateway.values,
+        service=asked.service,
+        address=asked.address,
+        node_ports={NODE_PORTS[key]: port for key, port in asked.node_ports if port},
+        expose_istiod=asked.expose_istiod,
+        istiod_address=stack.hosts.istiod_address,
+        expose_services=asked.expose_services,
+        values=asked.values,
         after=control_plane.ready,
+    )
+
+
+def way_to_istiod(stack: Settings, control_plane: ControlPlane, gateway: EastWestGateway | None) -> Way:
+    """How the stack's VMs reach istiod: through the gateway, or at its Service."""
+    if gateway is not None and stack.east_west_gateway.leads_to_istiod:
+        return Way(address=gateway.istiod_address, port=gateway.istiod_port, ready=gateway.ready)
+    given = stack.hosts.istiod_address
+    return Way(
+        address=pulumi.Output.from_input(given)
+        if given
+        else service_ip(cluster_access(stack), stack.istio.revision, *control_plane.ready),
+        port=pulumi.Output.from_input(ISTIOD_PORT),
+        ready=control_plane.ready,
     )
 
 
@@ -73,17 +108,100 @@ def workload_args(stack: Settings, name: str, after: Sequence[pulumi.Resource]) 
         probe=workload.probe.model_dump(by_alias=True, exclude_none=True) if workload.probe else None,
         host=service_host(name, workload),
         service_ports=workload.service.ports if workload.service else {},
+        guarded=[vm.address for vm in workload.meshed_vms.values()] if stack.istio.registration_guard else None,
+        static_vms={
+            vm_name: StaticVm(address=vm.address, labels=vm.labels, weight=vm.weight)
+            for vm_name, vm in workload.vms.items()
+            if vm.static
+        },
         after=after,
     )
+
+
+def credentials_args(
+    stack: Settings, control_plane: ControlPlane, workloads: Mapping[str, Workload]
+) -> CredentialsArgs:
+    """Every VM that proves itself to istiod."""
+    vms = declared_vms(stack)
+    lives = {
+        name: certificate_seconds(secret_ttl(workload.group, control_plane.mesh_config))
+        for name, workload in workloads.items()
+    }
+    return CredentialsArgs(
+        access=cluster_access(stack),
+        holders=[
+            Holder(
+                vm=vms[name],
+                identity=_identity(workloads[group], vm.address),
+                renew=name in stack.renew,
+                certificate_seconds=lives[group],
+            )
+            for group, workload in stack.workloads.items()
+            for name, vm in workload.meshed_vms.items()
+        ],
+        token_minutes=stack.hosts.token_minutes,
+    )
+
+
+def _identity(workload: Workload, address: str) -> str:
+    """Whose token a VM needs."""
+    return f"{workload.identity} at {address}"
+
+
+def rollout_args(stack: Settings) -> RolloutArgs:
+    """Every VM with a sidecar, in the stack file's order."""
+    vms = declared_vms(stack)
+    return RolloutArgs(
+        access=cluster_access(stack),
+        vms=[vms[name] for workload in stack.workloads.values() for name in workload.meshed_vms],
+        max_unavailable={
+            name: (workload.rollout or stack.hosts.rollout).max_unavailable
+            for name, workload in stack.workloads.items()
+        },
+    )
+
+
+def ssh_login(host: str, login: Login) -> SshLogin:
+    """How a machine is logged in to."""
+    key = None if login.agent else pulumi.Output.secret(login.private_key.get_secret_value())
+    return SshLogin(
+        host=host,
+        port=login.port,
+        user=login.user,
+        host_key=login.host_key,
+        private_key=key,
+        agent_socket=login.agent_socket,
+    )
+
+
+def agent_warning(stack: Settings) -> str:
+    """What is wrong with the environment's ssh agent, if any VM is reached with it or in spite of it."""
+    logins = [login for vm in stack.connections.values() for login in (vm, vm.bastion) if login]
+    wanted = any(login.agent and not login.agent_socket for login in logins)
+    return agent_problem(os.environ, wanted=wanted) if logins else ""
+
+
+def look_at_hosts(stack: Settings) -> dict[str, Found]:
+    """What is found on each VM, and told at once; empty where the stack does not ask for it."""
+    found = observe(stack)
+    for name, vm in found.items():
+        if vm.unknown:
+            pulumi.log.warn(f"vm {name} was not looked at: {vm.unknown}")
+        elif vm.drift:
+            pulumi.log.warn("\n".join([f"vm {name} is not as it was left:", *vm.record[1:]]))
+    return found
 
 
 def machine_args(
     stack: Settings,
     name: str,
     control_plane: ControlPlane,
-    gateway: EastWestGateway,
+    way: Way,
     namespace: VmNamespace,
     workload: Workload,
+    credentials: Credentials,
+    turns: Mapping[str, Turn],
+    found: Mapping[str, Found],
 ) -> VirtualMachineArgs:
     """One VM of a workload."""
     connection = stack.connections[name]
@@ -91,19 +209,29 @@ def machine_args(
     return VirtualMachineArgs(
         access=cluster_access(stack),
         address=vm.address,
-        user=connection.user,
-        port=connection.port,
-        host_key=connection.host_key,
-        private_key=pulumi.Output.secret(connection.private_key.get_secret_value()),
+        ssh=ssh_login(vm.address, connection),
+        bastion=ssh_login(connection.bastion.host, connection.bastion) if connection.bastion else None,
         group=workload.group,
         labels=vm.labels,
         mesh_config=control_plane.mesh_config,
         cluster=stack.cluster.name,
         revision=stack.istio.revision,
-        packages={arch: Package(url=package.url, sha256=package.sha256) for arch, package in stack.packages.items()},
+        packages={
+            kind: Package(url=package.url, file=package.file, sha256=package.sha256)
+            for kind, package in stack.packages_of(name).items()
+        },
+        adopt=stack.hosts.existing_sidecar == "adopt",
+        istio_version=stack.istio.version,
+        clock_port=15017,
         istiod_host=control_plane.istiod_host,
-        istiod_address=gateway.address.apply(istiod_ip),
-        istiod_port=ISTIOD_PORT,
+        istiod_address=way.address,
+        istiod_port=way.port,
         root_certificate=control_plane.root_certificate,
-        after=[*gateway.ready, *namespace.ready, *workload.ready],
+        identity=_identity(workload, vm.address),
+        token_minutes=stack.hosts.token_minutes,
+        wanted_token=credentials.wanted[name],
+        renew=name in stack.renew,
+        found=found.get(name, Found()),
+        turn=turns[name],
+        after=[*way.ready, *namespace.ready, *workload.ready],
     )

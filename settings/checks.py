@@ -54,6 +54,7 @@ def check(draft: Draft) -> Iterator[Problem]:
     yield from _vms_apart(draft.vms)
     yield from _vm_labels(draft.vms)
     yield from _ssh_ports(draft)
+    yield from _renewed(draft)
 
 
 def _chart_values(draft: Draft) -> Iterator[Problem]:
@@ -212,3 +213,16 @@ def _ssh_ports(draft: Draft) -> Iterator[Problem]:
                 yield Problem(
                     path=path, what=what, got=port, right=f"name the application's ports in workloads.{name}.ports"
                 )
+
+
+def _renewed(draft: Draft) -> Iterator[Problem]:
+    """Yield names under `renew` that no VM with a token has."""
+    vms = {vm.name: vm.machine for vm in draft.vms}
+    for index, name in enumerate(draft.renew):
+        path = join("renew", index)
+        if name in draft.renew[:index]:
+            yield Problem(path=path, what="named twice", got=name, right="each VM once")
+        elif name not in vms:
+            yield Problem(path=path, what="names no VM of this stack", got=name, right="leave it out")
+        elif vms[name].static:
+            yield Problem(path=path, what="a static VM, which has no token", got=name, right="leave it out")

@@ -25,7 +25,12 @@ class Vm:
 
     def path(self, *keys: str) -> str:
         """Return the path of one of the VM's keys."""
-        return join("workloads", self.workload, "vms", self.name, *keys)
+        return join(*self.keys, *keys)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that lead to the VM."""
+        return ("workloads", self.workload, "vms", self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,7 @@ class Draft:
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     vms: tuple[Vm, ...] = ()
     """Also those of workloads that are wrong otherwise."""
+    renew: tuple[str, ...] = ()
     ssh_private_key: str = ""
 
 
@@ -52,8 +58,13 @@ def draft_of(raw: Mapping[str, Any]) -> Draft:
         hosts=_part(Hosts, raw.get("hosts")),
         workloads={name: workload for name, (workload, _) in workloads.items() if workload is not None},
         vms=tuple(vm for _, vms in workloads.values() for vm in vms),
+        renew=tuple(name for name in _list(raw.get("renew")) if isinstance(name, str)),
         ssh_private_key=key if isinstance(key, str) else "",
     )
+
+
+def _list(raw: Any) -> list[Any]:
+    return raw if isinstance(raw, list) else []
 
 
 def _part(model: type[_M], raw: Any) -> _M | None:

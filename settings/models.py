@@ -22,10 +22,11 @@ from settings.scalars import (
     Revision,
     ServiceName,
     Tag,
+    TokenMinutes,
     Version,
     only,
 )
-from settings.sidecar_models import Sidecar
+from settings.sidecar_models import Rollout, Sidecar
 from settings.ssh_models import Ssh
 from settings.workload_models import Workload
 
@@ -66,6 +67,10 @@ class Istio(Model):
     """Identifier of the mesh; `global.meshID`."""
     trust_domain: DnsName = "cluster.local"
     """Trust domain of all identities in the mesh; `meshConfig.trustDomain`."""
+    registration_guard: bool = True
+    """Whether the cluster refuses to register VMs of a workload at addresses that none of its `vms` has: without that,
+    whoever has a VM's token can register any address, and take its traffic. `false` where VMs that are not in this
+    stack register under its workloads too."""
     values: Mapping[str, Any] = {}
     """More values for the chart `istiod`, merged under the ones this program sets."""
 
@@ -120,8 +125,17 @@ class Hosts(Model):
     existing_sidecar: Literal["refuse", "adopt"] = "refuse"
     """What to do with a VM that has an Istio sidecar which this program did not install: `refuse` the VM and leave it as
     it is, or `adopt` the sidecar: from then on it is as if it had been installed here, also when the VM leaves."""
+    token_minutes: TokenMinutes = 60
+    """Life in minutes of the token that a VM enrols with once; afterwards its certificate renews itself. A change mints
+    new ones."""
+    rollout: Rollout = Rollout()
+    """How VMs that serve are changed."""
     ssh: Ssh = Ssh()
     """How VMs are reached."""
+    observe: bool = False
+    """Whether previews and runs look at every VM over ssh, all at once and within 10 s: what somebody has changed there
+    shows in the plan, and `up` puts it back. A VM that does not answer is reported and left as it is. Without it, no
+    connection is opened to a VM that the stack does not change."""
 
 
 class StackConfig(Model):
@@ -139,6 +153,9 @@ class StackConfig(Model):
     """What holds for every VM."""
     workloads: Mapping[ServiceName, Workload] = {}
     """The workloads by name."""
+    renew: Sequence[DnsLabel] = ()
+    """VMs that get a new token, once: the old one is revoked. A name that stays here does nothing more, nor does taking
+    it out; to renew again, take it out, `up`, and name it again."""
     ssh_private_key: SecretStr | None = None
     """The private key, without a passphrase, where no `privateKeyFile` is given. Always encrypted: `pulumi config set
     --secret sshPrivateKey`."""

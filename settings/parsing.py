@@ -58,6 +58,7 @@ def parse(
         connections=references.connections,
         renew=frozenset(draft.renew),
         packages=references.packages,
+        own_packages=references.own_packages,
     )
 
 

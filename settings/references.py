@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from settings import files
 from settings.draft import Draft
 from settings.logins import Logins
-from settings.models import Cluster, Hosts
+from settings.models import Cluster
 from settings.problems import Problem, Refused, join
 from settings.result import Connection, SidecarPackage
-from settings.sidecar_models import Package
+from settings.sidecar_models import Package, Sidecar
 
 _T = TypeVar("_T")
 
@@ -25,6 +25,8 @@ class References:
         self.problems: list[Problem] = []
         self.connections: dict[str, Connection] = {}
         self.packages: dict[str, SidecarPackage] = {}
+        self.own_packages: dict[str, dict[str, SidecarPackage]] = {}
+        """By VM, of those that do not take the packages of every VM."""
         self._project = project
 
     def follow(self, draft: Draft, *, key_is_encrypted: bool) -> None:
@@ -35,10 +37,11 @@ class References:
             charts = draft.istio.charts
             self._attempt("istio.charts", charts, lambda: files.charts(self._project, charts))
         if draft.hosts is not None:
-            self._packages(draft.hosts)
+            self.packages = self._packages(draft.hosts.sidecar, "hosts")
             logins = Logins(self._project)
             self.connections.update(logins.settle(draft, draft.hosts, key_is_encrypted=key_is_encrypted))
             self.problems += logins.problems
+        self._own_packages(draft)
 
     def _attempt(self, path: str, got: Any, action: Callable[[], _T]) -> _T | None:
         """Return what an action returns, or note why it refused."""
@@ -62,24 +65,41 @@ class References:
             what, right = "the kubeconfig has no such context", f"one of {', '.join(found) or '(it has none)'}"
             self.problems.append(Problem(path="cluster.context", what=what, got=context, right=right))
 
-    def _packages(self, hosts: Hosts) -> None:
-        for arch, packages in (("amd64", hosts.sidecar.amd64), ("arm64", hosts.sidecar.arm64)):
+    def _own_packages(self, draft: Draft) -> None:
+        """Note the packages of VMs that do not take those of every VM: their own, else their workload's."""
+        of_workload = {
+            name: self._packages(workload.sidecar, "workloads", name)
+            for name, workload in draft.workloads.items()
+            if workload.sidecar is not None
+        }
+        for vm in draft.vms:
+            if vm.machine.sidecar is not None:
+                self.own_packages[vm.name] = self._packages(vm.machine.sidecar, *vm.keys)
+            elif vm.workload in of_workload:
+                self.own_packages[vm.name] = of_workload[vm.workload]
+
+    def _packages(self, sidecar: Sidecar, *place: str) -> dict[str, SidecarPackage]:
+        """Return the packages that a place of the configuration names and that can be had."""
+        found = {}
+        for arch, packages in (("amd64", sidecar.amd64), ("arm64", sidecar.arm64)):
             for family in ("deb", "rpm"):
                 package: Package | None = getattr(packages, family, None)
-                if package is not None:
-                    self._package(family, arch, package)
+                if package is None:
+                    continue
+                settled = self._package(package, join(*place, "sidecar", arch, family))
+                if settled is not None:
+                    found[f"{family}-{arch}"] = settled
+        return found
 
-    def _package(self, family: str, arch: str, package: Package) -> None:
-        """Note a package, once its checksum is known and, for a file, holds."""
-        path, url, file = join("hosts", "sidecar", arch, family), package.url, package.file
+    def _package(self, package: Package, path: str) -> SidecarPackage | None:
+        """Return a package, once its checksum is known and, for a file, holds."""
+        url, file = package.url, package.file
         name = files.file_name(url) if url is not None else Path(file or "").name
         digest = self._attempt(
             f"{path}.sha256", package.sha256, lambda: files.checksum(self._project, package.sha256, name)
         )
         if digest is None:
-            return
+            return None
         if file is not None:
             self._attempt(f"{path}.file", file, lambda: files.package(self._project, file, digest))
-        self.packages[f"{family}-{arch}"] = SidecarPackage(
-            url=url, file=file and str(Path(file).expanduser()), sha256=digest
-        )
+        return SidecarPackage(url=url, file=file and str(Path(file).expanduser()), sha256=digest)

@@ -66,5 +66,13 @@ class Settings:
     workloads: Mapping[str, Workload]
     connections: Mapping[str, Connection]
     """By VM name, which is unique in the stack; static VMs have none."""
+    renew: frozenset[str]
+    """VMs that get a new token once."""
     packages: Mapping[str, SidecarPackage]
     """By package manager and architecture, as `deb-amd64` and `rpm-arm64`."""
+    own_packages: Mapping[str, Mapping[str, SidecarPackage]]
+    """By VM, of those that do not take `packages`."""
+
+    def packages_of(self, vm: str) -> Mapping[str, SidecarPackage]:
+        """Return the packages for a VM: its own, its workload's, or those for every VM."""
+        return self.own_packages.get(vm, self.packages)

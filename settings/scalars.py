@@ -268,3 +268,14 @@ def _annotations(values: dict[str, str]) -> None:
 
 ReadableProxyConfig = Kind("annotations", _annotations)
 """Checks that an annotation `proxy.istio.io/config` can be read."""
+
+
+def _unavailable(value: Any) -> None:
+    share = isinstance(value, str) and re.fullmatch(r"([1-9][0-9]?|100)%", value)
+    number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not (share or number):
+        raise Refused("neither a number from 1 nor a share", "as in 1 or 25%")
+
+
+Unavailable = Annotated[Any, Kind("a number from 1, or a share as in `25%`", _unavailable)]
+"""How many VMs of a workload may be away at once."""

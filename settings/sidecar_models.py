@@ -4,7 +4,7 @@ from pydantic import model_validator
 
 from settings.model import Model
 from settings.problems import wrong
-from settings.scalars import Digest, FilePath, Url
+from settings.scalars import Digest, FilePath, Unavailable, Url
 
 
 class Package(Model):
@@ -52,3 +52,15 @@ class Sidecar(Model):
         if self.amd64 is None and self.arm64 is None:
             raise wrong("names no package", "amd64 or arm64 or both, as in {amd64: {deb: {url: ..., sha256: ...}}}")
         return self
+
+
+class Rollout(Model):
+    """How VMs that serve are changed: in waves, each once the one before is healthy again.
+
+    The first VM that does not come back gets its former configuration and package, and halts the rest; the next `up`
+    goes on from there. VMs that do not serve (new, dead or unhealthy) are changed at once, and halt nobody.
+    """
+
+    max_unavailable: Unavailable = 1
+    """Size of a wave: how many VMs of a workload are changed, and so away, at the same time. A share is of the
+    workload's VMs, rounded down, but at least one."""

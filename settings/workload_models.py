@@ -23,6 +23,7 @@ from settings.scalars import (
     Seconds,
     UrlPath,
 )
+from settings.sidecar_models import Rollout, Sidecar
 from settings.ssh_models import VmSsh
 
 
@@ -131,6 +132,8 @@ class VirtualMachine(Model):
     """Routes of this VM, in place of `hosts.routes`; `[]`: none."""
     labels: Mapping[LabelKey, LabelValue] = {}
     """Labels of this VM, over the workload's."""
+    sidecar: Sidecar | None = None
+    """The sidecar's packages for this VM, in place of the workload's: to try another version on one VM first."""
 
     @model_validator(mode="after")
     def _static_or_set_up(self) -> "VirtualMachine":
@@ -169,6 +172,10 @@ class Workload(Model):
     """How the sidecar finds out whether the application is healthy. Without it no VM gets beyond `registered`."""
     service: Service | None = None
     """The name under which the mesh reaches the workload. Without it there is none."""
+    sidecar: Sidecar | None = None
+    """The sidecar's packages for the workload's VMs, in place of `hosts.sidecar`."""
+    rollout: Rollout | None = None
+    """How VMs that serve are changed, in place of `hosts.rollout`."""
     vms: Mapping[DnsLabel, VirtualMachine] = {}
     """The VMs by name: the host name, unique in the stack."""
 
