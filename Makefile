@@ -14,7 +14,7 @@ UNIT := $(PYTHON) -m pytest -m "not lab and not pulumi" --numprocesses 3 --dist 
 export ISTIO_VM_MESH_CACHE := $(CACHE)
 export PATH := $(VENV)/bin:$(PATH)
 
-.PHONY: help up preview status outputs down shell kubectl test unit lint format requirements docs
+.PHONY: help up preview status outputs down shell kubectl test unit lint format requirements docs sudoers
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -60,6 +60,9 @@ format: $(READY) ## Format the code
 requirements: $(READY) ## Compile the pinned requirements from pyproject.toml
 	@uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make requirements" -o requirements.txt pyproject.toml
 	@uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make requirements" --extra dev -o requirements-dev.txt pyproject.toml
+
+sudoers: $(READY) ## Print the least sudoers file for VMs: make sudoers ARGS=<login>
+	@$(PYTHON) -m hosts.sudoers $(ARGS)
 
 docs: $(READY) ## Write docs/configuration.md anew from the settings' models
 	@$(PYTHON) -m settings.reference > docs/configuration.md

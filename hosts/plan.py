@@ -17,7 +17,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from hosts.sidecar_files import SidecarFiles
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_HELPER = "/usr/local/lib/istio-vm-mesh/host"
+HELPER = "/usr/local/lib/istio-vm-mesh/host"
+"""Where the program stays on a VM."""
+UPLOADED = "/tmp/istio-vm-mesh.XXXXXX"
+"""Where the program lies while it configures or removes, as `mktemp` takes it; not below TMPDIR, which sudo ignores."""
 CONFIRM_SECONDS = 120
 """Twice as long as `confirm` waits for the sidecar."""
 _DROP_IN = "/etc/systemd/system/istio.service.d/istio-vm-mesh.conf"
@@ -108,7 +111,7 @@ def enrol(desired: DesiredHost, mark: str = "") -> Step:
 
     The command names the configuration's digest and the mark of the last repair, so that it runs again when one changes.
     """
-    return Step(command=f"sh {_HELPER} enrol {digest(desired)}{mark and f' repair-{mark}'}")
+    return Step(command=f"sh {HELPER} enrol {digest(desired)}{mark and f' repair-{mark}'}")
 
 
 def drain(desired: DesiredHost) -> str:
@@ -116,12 +119,12 @@ def drain(desired: DesiredHost) -> str:
 
     It names the address: a machine that has been configured under another one since is left alone.
     """
-    return f"if [ -e {_HELPER} ]; then sh {_HELPER} drain {desired.address}; fi"
+    return f"if [ -e {HELPER} ]; then sh {HELPER} drain {desired.address}; fi"
 
 
 def confirm(desired: DesiredHost, mark: str = "") -> Step:
     """Wait until the sidecar is ready; prints the evidence as one line of JSON."""
-    return Step(command=f"sh {_HELPER} confirm {digest(desired)}{mark and f' repair-{mark}'}")
+    return Step(command=f"sh {HELPER} confirm {digest(desired)}{mark and f' repair-{mark}'}")
 
 
 def configuration(files: SidecarFiles, packages: Mapping[str, Package]) -> str:
@@ -148,9 +151,9 @@ def render(desired: DesiredHost, *, root: str = "") -> str:
         "/var/lib/istio/envoy/cluster.env": files.cluster_env,
         "/etc/certs/root-cert.pem": files.root_certificate,
         "/etc/hosts": files.hosts,
-        _DROP_IN: environment.get_template(_DROP_IN.lstrip("/")).render(helper=_HELPER),
+        _DROP_IN: environment.get_template(_DROP_IN.lstrip("/")).render(helper=HELPER),
     }
-    return environment.get_template(f"{_HELPER.lstrip('/')}.j2").render(
+    return environment.get_template(f"{HELPER.lstrip('/')}.j2").render(
         vm=desired.vm,
         digest=digest(desired),
         restart=_hash({"mesh": files.mesh_yaml, "env": files.cluster_env, "root": files.root_certificate}),
@@ -165,7 +168,7 @@ def render(desired: DesiredHost, *, root: str = "") -> str:
         forgotten_after=desired.withdrawal.seconds if desired.withdrawal else 0,
         istiod_port=port,
         packages=sorted(desired.packages.items()),
-        helper=_HELPER,
+        helper=HELPER,
         root=root,
         content=[f"{path}: {line}" for path, text in managed.items() for line in _lines(text)],
     )
@@ -190,7 +193,7 @@ def _from_stdin(action: str, record: Sequence[str] = ()) -> str:
     """Return the command that runs the program on its standard input, which removes its temporary file itself."""
     lines = "".join(f"#drift: {line}\n" for line in record)
     take = f"{{ cat && cat <<'END'\n{lines}END\n}}" if record else "cat"
-    return f'f=$(mktemp -t istio-vm-mesh.XXXXXX) && {take} >"$f" && sh "$f" {action}'
+    return f'f=$(mktemp {UPLOADED}) && {take} >"$f" && sh "$f" {action}'
 
 
 def _at(address: str, port: int) -> str:

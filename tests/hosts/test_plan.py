@@ -62,7 +62,7 @@ def test_the_managed_files_are_the_last_lines() -> None:
 
 def test_the_steps_are_short_commands() -> None:
     helper = "/usr/local/lib/istio-vm-mesh/host"
-    from_stdin = 'f=$(mktemp -t istio-vm-mesh.XXXXXX) && cat >"$f" && sh "$f" '
+    from_stdin = 'f=$(mktemp /tmp/istio-vm-mesh.XXXXXX) && cat >"$f" && sh "$f" '
     assert configure(HOST).command == from_stdin + "configure"
     assert unconfigure(HOST) == from_stdin + "remove"
     assert enrol(HOST).command == f"sh {helper} enrol {digest(HOST)}"
