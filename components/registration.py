@@ -10,12 +10,13 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pulumi
 import pulumi_command as command
 
+from components.common import known
 from components.kubectl import ClusterAccess
 from registration.ladder import DeclaredVm
 from registration.request import Request, dump, evidence_of
@@ -32,6 +33,8 @@ class RegistrationArgs:
     vms: Sequence[DeclaredVm]
     steps: Mapping[str, Mapping[str, pulumi.Output[Any]]]
     """VM name -> what its steps put out, by resource name, in the order in which they run."""
+    drift: Mapping[str, str] = field(default_factory=dict)
+    """VM name -> what differs on it from how it was left, in a line. In a preview only: `up` puts it back."""
 
 
 class Registration(pulumi.ComponentResource):
@@ -63,8 +66,8 @@ async def _request(args: RegistrationArgs, preview: bool) -> str:
     """
     evidence = {}
     for vm, steps in args.steps.items():
-        outputs = {step: await _known(output) for step, output in steps.items()}
-        evidence[vm] = evidence_of(outputs, preview=preview)
+        outputs = {step: _text(await known(output)) for step, output in steps.items()}
+        evidence[vm] = replace(evidence_of(outputs, preview=preview), drift=args.drift.get(vm, "") if preview else "")
     return dump(
         Request(
             vms=tuple(args.vms),
@@ -76,11 +79,5 @@ async def _request(args: RegistrationArgs, preview: bool) -> str:
     )
 
 
-async def _known(output: pulumi.Output[Any]) -> str | None:
-    """The output's text, or None where the engine has no result for it."""
-    try:
-        value = await output.future()
-        return str(value) if await output.is_known() and value is not None else None
-    except Exception:
-        # The step's own error is reported where it happened; here it only means that there is no result.
-        return None
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -96,7 +96,7 @@ def found(status: int | None, stdout: str, stderr: str, *, now: datetime) -> Fou
 
 
 def _drifted(drift: Sequence[str], left: str, certificate: Certificate | None = None) -> Found:
-    return Found(record=_shown([f"as left {left}, but:", *drift]), drift=tuple(drift), certificate=certificate)
+    return Found(record=_shown([f"as left {left}, but:", *drift]), drift=tuple(map(_plain, drift)), certificate=certificate)
 
 
 def _shown(record: Sequence[str]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import Any
 import asyncssh
 
 from hosts.observe import OBSERVE, Found, found
-from settings import Connection, Settings
+from settings import Connection
 from settings.result import Login
 
 DEADLINE_SECONDS = 9.0
@@ -33,20 +33,6 @@ class Target:
 
     address: str
     connection: Connection
-
-
-def observe(settings: Settings) -> dict[str, Found]:
-    """What is found on each VM by its name; empty where `hosts.observe` is off."""
-    if not settings.hosts.observe:
-        return {}
-    return look(
-        {
-            name: Target(address=vm.address, connection=settings.connections[name])
-            for workload in settings.workloads.values()
-            for name, vm in workload.vms.items()
-            if name in settings.connections
-        }
-    )
 
 
 def look(targets: Mapping[str, Target], seconds: float = DEADLINE_SECONDS) -> dict[str, Found]:

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from observation import observe
 from registration.reader import live_sources, read
 from registration.request import Request
-from registration.stack import declared_vms, last_evidence
+from registration.stack import declared_vms, last_evidence, with_found
 from registration.table import summary, table
 from settings import SettingsError, from_stack_file
 
@@ -36,10 +37,10 @@ def main(argv: list[str] | None = None) -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    vms = declared_vms(settings)
+    vms, found = declared_vms(settings), observe(settings)
     request = Request(
         vms=tuple(vms.values()),
-        evidence=last_evidence(_outputs(options.outputs), vms),
+        evidence=with_found(last_evidence(_outputs(options.outputs), vms), found),
         kubeconfig=settings.cluster.kubeconfig,
         context=settings.cluster.context,
         deadline_seconds=options.wait,
@@ -49,6 +50,11 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.write(json.dumps(report, indent=2, sort_keys=True) + "\n")
     else:
         sys.stdout.write(f"{table(report, datetime.now(UTC))}\n{summary(report)}\n")
+    for name, vm in found.items():
+        if vm.unknown:
+            sys.stderr.write(f"vm {name} was not looked at: {vm.unknown}\n")
+        for line in vm.record[1:] if vm.drift else ():
+            sys.stderr.write(f"vm {name}: {line}\n")
     if error_text:
         sys.stderr.write(f"error: {error_text}\n")
         return 1

@@ -1,0 +1,171 @@
+"""What a VM answers when it is looked at, from the shell program itself, and what is made of it."""
+
+import dataclasses
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from host_program import HOST, run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hosts.observe import Certificate, Found, found
+from hosts.plan import configure, confirm, enrol
+
+SHELLS = ["dash", "bash"]
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+HELPER = "/usr/local/lib/istio-vm-mesh/host"
+STUBS = """
+has() { return 1; }
+systemctl() { cat "$root/$1" 2>/dev/null || echo "$1 by default"; }
+package_version() { cat "$root/version" 2>/dev/null || :; }
+"""
+SET_UP = '(write_files; put "$helper" 755 root:root <"$0") >/dev/null; remember configured; remember confirmed'
+
+
+def answer(body: str, status: int | None = 0, stderr: str = "") -> Found:
+    return found(status, f"123 45\n{body}", stderr, now=NOW)
+
+
+def look(shell: str, folder: Path, change: Callable[[Path], None] = lambda folder: None) -> Found:
+    """Set a folder up as a VM, change something in it, and look at it."""
+    (folder / "etc").mkdir(exist_ok=True)
+    (folder / "etc/hosts").write_text("127.0.0.1 localhost\n")
+    (folder / "version").write_text("1.31.1\n")
+    assert run(shell, folder, HOST, STUBS + SET_UP).stderr == b""
+    change(folder)
+    done = run(shell, folder, HOST, STUBS + "observe")
+    assert done.stderr == b""
+    return answer(done.stdout.decode())
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_nothing_has_changed(shell: str, tmp_path: Path) -> None:
+    assert look(shell, tmp_path) == Found()
+
+
+def edit(path: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        file = folder / path
+        assert old in file.read_text()
+        file.write_text(file.read_text().replace(old, new))
+
+    return change
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
+    "a line": (
+        edit("etc/istio/config/mesh", "mesh1", "mesh2"),
+        ["/etc/istio/config/mesh:2 -   meshId: mesh1", "/etc/istio/config/mesh:2 +   meshId: mesh2"],
+    ),
+    "a line more": (
+        edit("var/lib/istio/envoy/cluster.env", "ISTIO_LOCAL", "X='2'\nISTIO_LOCAL"),
+        ["/var/lib/istio/envoy/cluster.env:2 + X='2'"],
+    ),
+    "a file": (
+        lambda folder: (folder / "etc/certs/root-cert.pem").unlink(),
+        ["/etc/certs/root-cert.pem - there", "/etc/certs/root-cert.pem + missing"],
+    ),
+    "a mode": (
+        lambda folder: (folder / "etc/istio/config/mesh").chmod(0o600),
+        ["/etc/istio/config/mesh mode - 644", "/etc/istio/config/mesh mode + 600"],
+    ),
+    "the block": (
+        lambda folder: (folder / "etc/hosts").write_text("127.0.0.1 localhost\n"),
+        [
+            "/etc/hosts block:1 - # istio-vm-mesh begin",
+            "/etc/hosts block:2 - 10.77.0.200 istiod.istio-system.svc",
+            "/etc/hosts block:3 - # istio-vm-mesh end",
+        ],
+    ),
+    "the program": (
+        edit(HELPER[1:], "set -eu", "set -u"),
+        [f"{HELPER} - ", f"{HELPER} + "],
+    ),
+    "the package": (
+        lambda folder: (folder / "version").unlink(),
+        ["package - istio-sidecar 1.31.1", "package + istio-sidecar"],
+    ),
+    "the unit": (
+        lambda folder: (folder / "is-active").write_text("inactive\n"),
+        ["istio.service - is-active by default", "istio.service + inactive"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_named_by_file_and_line(change: str, tmp_path: Path) -> None:
+    act, expected = CHANGES[change]
+    seen = look("dash", tmp_path, act)
+    assert len(seen.drift) == len(expected), seen.drift
+    for line, start in zip(seen.drift, expected, strict=True):
+        assert line.startswith(start)
+    assert seen.record == (seen.record[0], *seen.drift)
+    assert seen.record[0].startswith("as left on 20")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_record_comes_back_as_it_was_given(shell: str, tmp_path: Path) -> None:
+    """So a repaired VM gets the same command again, which is no change."""
+    changed = look(shell, tmp_path, edit("etc/istio/config/mesh", "mesh1", "$(touch x) `'\"\\ END\r\tä"))
+    step = configure(HOST, changed.record)
+    taken = step.command.replace("mktemp -t istio-vm-mesh.XXXXXX", f"echo {tmp_path}/taken").replace('sh "$f"', "true")
+    subprocess.run([shell, "-c", taken], input=step.stdin.encode(), check=True, timeout=10)
+    lines = (tmp_path / "taken").read_text().removeprefix(step.stdin).splitlines()
+    told = "\n".join(line.replace("#drift: ", "record ", 1) for line in lines)
+    assert answer(f"{told}\nend\n") == Found(record=changed.record)
+    assert not (tmp_path / "x").exists()
+
+
+@given(st.lists(st.text(max_size=300).map(lambda text: text.replace("\n", "")), max_size=60))
+def test_any_record_is_short_printable_and_stays_as_it_is(lines: list[str]) -> None:
+    first = answer("\n".join(["left x", *(f"is /f: {line}" for line in lines), "end\n"])).record
+    assert len(first) <= 42
+    assert all(line.isprintable() and len(line) <= 160 for line in first)
+    again = answer("\n".join([*(f"record {line}" for line in first), "end\n"]))
+    assert again == Found(record=first)
+
+
+def test_steps_run_again_after_a_repair_and_not_without_one() -> None:
+    blank = Found()
+    assert configure(HOST, blank.record) == configure(HOST)
+    assert (enrol(HOST, blank.mark), confirm(HOST, blank.mark)) == (enrol(HOST), confirm(HOST))
+    marks = {dataclasses.replace(blank, record=(text,)).mark for text in ("a", "b")}
+    assert len({enrol(HOST, mark).command for mark in (*marks, "")}) == 3
+    assert configure(HOST, ("a",)).command != configure(HOST, ("b",)).command
+
+
+def test_a_machine_that_was_never_set_up_or_is_as_before_is_told_apart_from_others() -> None:
+    assert answer("blank\n") == Found(record=("nothing of istio-vm-mesh was here (123)",))
+
+
+def test_a_program_that_is_gone_or_broken_is_a_difference() -> None:
+    gone = answer("gone\n")
+    assert gone.drift == (f"{HELPER} - there", f"{HELPER} + missing")
+    broken = answer("", 2, "sh: 3: Syntax error: newline unexpected")
+    assert broken.drift == (f"{HELPER} + sh: 3: Syntax error: newline unexpected",)
+    assert gone.record[0] == broken.record[0] == "as left (123), but:"
+
+
+def test_a_vm_that_says_why_it_does_not_answer_is_not_known() -> None:
+    said = '{"vm":"billing-1","code":"locked","fact":"another run holds this VM","hint":"wait"}\n'
+    assert answer("", 1, f"warning\n{said}") == Found(unknown="locked: another run holds this VM")
+
+
+def test_a_version_that_cannot_be_looked_at_has_no_differences() -> None:
+    assert answer("") == Found()
+
+
+def test_a_certificate_is_told_and_counts_when_it_has_run_out() -> None:
+    told = "certificate serial=0A\ncertificate notAfter=Nov 21 1{}:00:00 2026 GMT\nend\n"
+    assert answer(told.format(3)) == Found(certificate=Certificate(serial="0A", not_after="2026-11-21T13:00:00Z"))
+    assert answer("left x\n" + told.format(1)).drift == ("certificate + expired 2026-11-21T11:00:00Z",)
+    assert answer("certificate serial=0A\nend\n") == Found()
+
+
+def test_the_summary_names_the_places() -> None:
+    seen = dataclasses.replace(Found(), drift=("/a:1 - x - y", "/a:1 + z", "b - 1", "c - 1", "d + 1"))
+    assert seen.summary == "not as it was left: /a:1, b, c and 1 more"
+    assert Found().summary == ""
