@@ -65,7 +65,7 @@ def read(request: Request, sources: Sources) -> dict[str, Wanted]:
     if marked:
         marks = _labelled("configmaps", marked, sources)
         records |= {holder.vm.name: record_of(holder.vm, secrets, marks) for holder in marked}
-    needs = {holder.vm.name: declared_need(holder, records[holder.vm.name]) for holder in request.holders}
+    needs = {h.vm.name: declared_need(h, records[h.vm.name], seconds, now) for h in request.holders}
     lost = [h for h in cut_off if not needs[h.vm.name] and need_if_cut_off(h, records[h.vm.name], seconds, now)]
     for holder in _answering(lost, request, sources):
         needs[holder.vm.name] = need_if_cut_off(holder, records[holder.vm.name], seconds, now)
@@ -104,7 +104,7 @@ def _answering(lost: Sequence[Holder], request: Request, sources: Sources) -> li
     if not lost or not settled(_istiods(request, sources), sources.now(), ISTIOD_SETTLES):
         return []
     with ThreadPoolExecutor(max_workers=min(len(lost), 64)) as pool:
-        found = list(pool.map(lambda holder: reach(holder.vm, sources), lost))
+        found = list(pool.map(lambda holder: reach(holder.vm, sources.probe), lost))
     return [holder for holder, met in zip(lost, found, strict=True) if met is None or met.reachable]
 
 

@@ -144,16 +144,16 @@ def _probe(request: Request, states: Mapping[str, VmState], sources: Sources) ->
     if not doubtful:
         return {}
     with ThreadPoolExecutor(max_workers=min(len(doubtful), 64)) as pool:
-        found = pool.map(lambda vm: reach(vm, sources), doubtful)
+        found = pool.map(lambda vm: reach(vm, sources.probe), doubtful)
         return {vm.name: reached for vm, reached in zip(doubtful, found, strict=True) if reached is not None}
 
 
-def reach(vm: DeclaredVm, sources: Sources) -> Reachability | None:
+def reach(vm: DeclaredVm, probe: Callable[[str, int], Reachability]) -> Reachability | None:
     """What a probe says of a VM; None behind a bastion that answers, which says nothing of the VM."""
     if not vm.bastion:
-        return sources.probe(vm.address, vm.static_port or vm.ssh_port)
+        return probe(vm.address, vm.static_port or vm.ssh_port)
     host, _, port = vm.bastion.rpartition(":")
-    found = sources.probe(host, int(port))
+    found = probe(host, int(port))
     return None if found.reachable else Reachability(reachable=False, detail=f"its bastion {found.detail}")
 
 

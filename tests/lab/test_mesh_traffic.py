@@ -2,70 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Iterator
 
+import pods
 import pytest
+from pods import curl
 from stack import Kubectl, eventually, ssh_argv
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 
 
-MANIFESTS = """
-apiVersion: v1
-kind: Namespace
-metadata: {name: traffic, labels: {istio-injection: enabled}}
----
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: strict, namespace: istio-system}
-spec: {mtls: {mode: STRICT}}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: hello, namespace: traffic}
-spec:
-  selector: {matchLabels: {app: hello}}
-  template:
-    metadata: {labels: {app: hello, version: pod}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: hello
-        image: lab.local/hello:1
-        imagePullPolicy: IfNotPresent
-        env: [{name: VERSION, value: pod}]
-        ports: [{containerPort: 8080}]
-      # The proxy's image has a shell and curl; as an application it is redirected like any other.
-      - {name: client, image: "lab.local/istio/proxyv2:dev", imagePullPolicy: IfNotPresent, command: [sleep, infinity]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: hello, namespace: traffic}
-spec: {selector: {app: hello}, ports: [{name: http, port: 80, targetPort: 8080}]}
-"""
-
-
 @pytest.fixture(scope="module")
 def meshed_pod(joined: object, kubectl: Kubectl) -> Iterator[str]:
     """The address of a pod in the mesh that runs hello, with the whole mesh STRICT."""
-    kubectl("apply", "-f", "-", stdin=MANIFESTS)
-    kubectl("-n", "traffic", "rollout", "status", "deploy/hello", "--timeout=90s")
-    pods = json.loads(kubectl("-n", "traffic", "get", "pods", "-l", "app=hello", "-o", "json"))["items"]
-    yield pods[0]["status"]["podIP"]
-    kubectl("delete", "-f", "-", "--wait=true", stdin=MANIFESTS)
-
-
-def curl(prefix: list[str], url: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*prefix, "curl", "-sS", "--max-time", "5", url], capture_output=True, text=True, timeout=30)
+    with pods.meshed_pod(kubectl) as address:
+        yield address
 
 
 def test_pod_reaches_the_vms_service_by_name(meshed_pod: str, kubectl: Kubectl) -> None:
-    argv = ["-n", "traffic", "exec", "deploy/hello", "-c", "client", "--"]
-
     def answers() -> set[str]:
-        done = [curl([*kubectl.argv, *argv], "http://billing.vm-apps/") for _ in range(8)]
+        done = [curl(pods.in_pod(kubectl), "http://billing.vm-apps/") for _ in range(8)]
         return {answer.stdout.strip() for answer in done}
 
     both = {f"Hello version: v1, instance: billing-{n}" for n in (1, 2)}

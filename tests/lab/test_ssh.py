@@ -1,0 +1,156 @@
+"""Ways to a VM by ssh: through a bastion, with an agent, as another user, at another port; and fifty at once."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stack import PROJECT, Kubectl, Stack, changes
+
+from components import ssh
+from lab.engine.providers.base import Context
+from lab.engine.providers.command import REMOTE, CommandProvider
+from lab.runtime import Lab
+from lab.spec import VmSpec
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+
+GATE = VmSpec(name="gate", address="10.77.0.108")
+INNER = VmSpec(name="inner-1", address="10.77.0.109")
+KEY = PROJECT / ".lab/ssh/id_ed25519"
+PORT = 2222
+VMS = 50
+
+
+def configure_sshd(lab: Lab, vm: VmSpec, text: str) -> None:
+    """Add to what sshd of a VM is configured with; the first value of a key is the one that holds."""
+    script = "cat > /etc/ssh/sshd_config.d/00-test.conf && systemctl restart ssh"
+    done = lab.vm_exec(vm.name, ["sh", "-c", script], stdin=text)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def inner(lab: Lab) -> Iterator[VmSpec]:
+    """A VM whose sshd listens at another port, which only the bastion reaches."""
+    lab.add_vm(GATE)
+    lab.add_vm(INNER)
+    configure_sshd(lab, GATE, "MaxStartups 10:30:100\n")
+    configure_sshd(lab, INNER, f"Port {PORT}\nMaxStartups 200\n")
+    only = ["-p", "tcp", "--dport", str(PORT), "!", "-s", GATE.address, "-j", "REJECT"]
+    assert lab.vm_exec(INNER.name, ["iptables", "-A", "INPUT", *only]).returncode == 0
+    yield INNER
+    lab.remove_vm(INNER.name)
+    lab.remove_vm(GATE.name)
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[str]:
+    """The socket of an ssh agent that holds the lab's key."""
+    path = str(tmp_path / "agent")
+    running = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
+    try:
+        add = ["ssh-add", "-q", str(KEY)]
+        for _ in range(50):
+            if Path(path).exists():
+                break
+            with pytest.raises(subprocess.TimeoutExpired):
+                running.wait(0.1)
+        subprocess.run(add, env={"SSH_AUTH_SOCK": path, "PATH": "/usr/bin:/bin"}, check=True, timeout=10)
+        yield path
+    finally:
+        running.terminate()
+        running.wait()
+
+
+def host_key(address: str) -> str:
+    lines = (line.split() for line in (PROJECT / ".lab/ssh/known_hosts").read_text().splitlines())
+    return next(" ".join(parts[1:3]) for parts in lines if parts[0] == address)
+
+
+def fingerprint(key: str) -> str:
+    kind, blob = key.split()
+    return f"{kind} SHA256:{base64.b64encode(hashlib.sha256(base64.b64decode(blob)).digest()).decode().rstrip('=')}"
+
+
+def test_a_vm_joins_and_leaves_over_a_bastion_with_an_agent_as_another_user_at_another_port(
+    stack: Stack, lab: Lab, kubectl: Kubectl, inner: VmSpec, agent: str, tmp_path: Path
+) -> None:
+    bastion: dict[str, Any] = {"host": GATE.address, "user": "deploy"}  # who may do nothing there but pass
+    vm = {
+        "address": inner.address,
+        "hostKey": host_key(inner.address),
+        "ssh": {"user": "operator", "port": PORT, "agent": True, "bastion": bastion},
+    }
+    environment = stack.environment
+    stack.billing["vms"][inner.name] = vm
+    stack.environment = {**environment, "SSH_AUTH_SOCK": agent}
+    try:
+        stack.up()
+        assert stack.states() == {"billing-1": "healthy", "billing-2": "healthy", inner.name: "healthy"}
+
+        # An agent's socket has another path each time; nothing of it may be in the state.
+        other = tmp_path / "moved"
+        other.symlink_to(agent)
+        stack.environment = {**environment, "SSH_AUTH_SOCK": str(other)}
+        assert changes(stack.preview()) == {}
+
+        wrong = host_key("10.77.0.21")
+        bastion["hostKey"] = wrong
+        done = stack.run("up")
+        told = (
+            f"proxy: host key mismatch: {GATE.address}:22 presented {fingerprint(host_key(GATE.address))}, "
+            f"but {fingerprint(wrong)} is expected"
+        )
+        assert done.returncode != 0
+        assert told in done.stdout + done.stderr
+        assert {name: state for name, state in stack.states().items() if state != "healthy"} == {inner.name: "failed"}
+
+        del bastion["hostKey"]
+        stack.up()
+        del stack.billing["vms"][inner.name]
+        stack.up()
+    finally:
+        stack.environment = environment
+    entries = json.loads(kubectl("get", "workloadentries", "-A", "-o", "json"))["items"]
+    assert inner.address not in {entry["spec"]["address"] for entry in entries}
+    left = lab.vm_exec(inner.name, ["sh", "-c", "ls -d /etc/istio /usr/local/lib/istio-vm-mesh 2>/dev/null; true"])
+    assert left.stdout == ""
+
+
+def test_fifty_vms_at_once_pass_one_bastion(lab: Lab, inner: VmSpec) -> None:
+    """Its sshd has OpenSSH's own limit, at which it hangs up on some of so many."""
+    key = KEY.read_text()
+    login = {"user": "root", "privateKey": key}
+    connection = {
+        **login,
+        "host": inner.address,
+        "port": PORT,
+        "hostKey": host_key(inner.address),
+        "dialErrorLimit": ssh.THROUGH_BASTION_ERRORS,
+        "perDialTimeout": ssh.DIAL_SECONDS,
+        "proxy": {
+            **login,
+            "host": GATE.address,
+            "hostKey": host_key(GATE.address),
+            "dialErrorLimit": ssh.BASTION_DIAL_ERRORS,
+            "perDialTimeout": ssh.BASTION_DIAL_SECONDS,
+        },
+    }
+    provider = CommandProvider({})
+    retried: list[str] = []
+
+    def work(number: int) -> str:
+        inputs = provider.check(REMOTE, None, {"connection": connection, "create": f"echo {number}"}, name="c")
+        context = Context(urn="urn:pulumi:dev::p::command:remote:Command::c", report=retried.append)
+        return str(provider.create(REMOTE, inputs, context)[1]["stdout"])
+
+    with ThreadPoolExecutor(VMS) as pool:
+        assert list(pool.map(work, range(VMS))) == [str(number) for number in range(VMS)]
+    assert [line for line in retried if "dial" in line], "the bastion has hung up on nobody, so this shows nothing"
