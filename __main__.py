@@ -6,8 +6,10 @@ import pulumi_kubernetes as kubernetes
 import arguments
 import settings
 from components.control_plane import ControlPlane, certificate_digest
-from components.gateways import ISTIOD_PORT, EastWestGateway
+from components.credential import Credentials
+from components.gateways import EastWestGateway
 from components.registration import Registration, RegistrationArgs
+from components.rollout import Rollout
 from components.virtual_machine import VirtualMachine
 from components.vm_namespace import VmNamespace
 from components.workload import Workload
@@ -26,8 +28,13 @@ provider = kubernetes.Provider(
 )
 on_cluster = pulumi.ResourceOptions(providers=[provider])
 
+if problem := arguments.agent_warning(stack):
+    pulumi.log.warn(problem)
+found = arguments.look_at_hosts(stack)
 control_plane = ControlPlane("istio", arguments.control_plane_args(stack), on_cluster)
-gateway = EastWestGateway("east-west", arguments.gateway_args(stack, control_plane), on_cluster)
+asked = arguments.gateway_args(stack, control_plane)
+gateway = asked and EastWestGateway("east-west", asked, on_cluster)
+way = arguments.way_to_istiod(stack, control_plane, gateway)
 namespaces = {name: VmNamespace(name, args, on_cluster) for name, args in arguments.namespace_args(stack).items()}
 workloads = {
     name: Workload(
@@ -37,21 +44,29 @@ workloads = {
     )
     for name, workload in stack.workloads.items()
 }
+credentials = Credentials("credentials", arguments.credentials_args(stack, control_plane, workloads, found))
+turns = Rollout("rollout", arguments.rollout_args(stack)).turns
 machines = {
     name: VirtualMachine(
         name,
-        arguments.machine_args(stack, name, control_plane, gateway, namespaces[workload.namespace], workloads[group]),
+        arguments.machine_args(
+            stack, name, control_plane, way, namespaces[workload.namespace], workloads[group], credentials, turns, found
+        ),
         on_cluster,
     )
     for group, workload in stack.workloads.items()
-    for name in workload.vms
+    for name in workload.meshed_vms
 }
 registration = Registration(
     "registration",
     RegistrationArgs(
         access=access,
         vms=list(declared_vms(stack).values()),
-        steps={name: machine.steps for name, machine in machines.items()},
+        steps={
+            **{name: machine.steps for name, machine in machines.items()},
+            **{name: steps for workload in workloads.values() for name, steps in workload.static_steps.items()},
+        },
+        drift={name: vm.summary for name, vm in found.items()},
     ),
 )
 
@@ -64,8 +79,8 @@ pulumi.export(
         "revision": stack.istio.revision,
         "cluster": stack.cluster.name,
         "network": stack.cluster.network,
-        "istiod": {"host": control_plane.istiod_host, "address": gateway.address, "port": ISTIOD_PORT},
-        "gateways": {"eastWest": gateway.address},
+        "istiod": {"host": control_plane.istiod_host, "address": way.address, "port": way.port},
+        "gateways": {"eastWest": gateway.address} if gateway else {},
         "rootCertificateSha256": control_plane.root_certificate.apply(certificate_digest),
     },
 )

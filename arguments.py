@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import pulumi
 
+import settings
 from components.control_plane import ControlPlane, ControlPlaneArgs
 from components.credential import Credentials, CredentialsArgs
-from components.gateways import EastWestGateway, EastWestGatewayArgs
+from components.gateways import SERVICE_PORTS, EastWestGateway, EastWestGatewayArgs
 from components.kubectl import ClusterAccess
 from components.rollout import RolloutArgs, Turn
 from components.ssh import SshLogin, agent_problem
@@ -16,12 +17,12 @@ from components.vm_namespace import VmNamespace, VmNamespaceArgs
 from components.ways import Way, service_ip
 from components.workload import StaticVm, Workload, WorkloadArgs
 from hosts.observe import Found
-from hosts.plan import Package
+from hosts.plan import Package, Route
 from hosts.sidecar_files import ISTIOD_PORT, secret_ttl
 from observation import observe
 from registration.credentials import Holder, certificate_seconds
 from registration.stack import declared_vms
-from settings import Login, Settings, service_host
+from settings import Login, Settings, routes_of, service_host
 
 NODE_PORTS = {"istiod": "tls-istiod", "webhook": "tls-webhook", "services": "tls", "status": "status-port"}
 """What the stack file calls the gateway's ports -> what its chart calls them."""
@@ -74,16 +75,27 @@ def gateway_args(stack: Settings, control_plane: ControlPlane) -> EastWestGatewa
 
 def way_to_istiod(stack: Settings, control_plane: ControlPlane, gateway: EastWestGateway | None) -> Way:
     """How the stack's VMs reach istiod: through the gateway, or at its Service."""
-    if gateway is not None and stack.east_west_gateway.leads_to_istiod:
-        return Way(address=gateway.istiod_address, port=gateway.istiod_port, ready=gateway.ready)
     given = stack.hosts.istiod_address
+    if gateway is not None and stack.east_west_gateway.leads_to_istiod:
+        return Way(
+            address=gateway.istiod_address,
+            port=gateway.istiod_port,
+            clock_port=None if given else _webhook_port(stack.east_west_gateway),
+            ready=gateway.ready,
+        )
     return Way(
         address=pulumi.Output.from_input(given)
         if given
         else service_ip(cluster_access(stack), stack.istio.revision, *control_plane.ready),
         port=pulumi.Output.from_input(ISTIOD_PORT),
+        clock_port=None if given else 443,
         ready=control_plane.ready,
     )
+
+
+def _webhook_port(gateway: settings.EastWestGateway) -> int | None:
+    """The port at which the gateway leads to istiod's webhooks, if that is known without a look."""
+    return gateway.node_ports.webhook if gateway.service == "NodePort" else SERVICE_PORTS["tls-webhook"]
 
 
 def namespace_args(stack: Settings) -> dict[str, VmNamespaceArgs]:
@@ -119,7 +131,7 @@ def workload_args(stack: Settings, name: str, after: Sequence[pulumi.Resource]) 
 
 
 def credentials_args(
-    stack: Settings, control_plane: ControlPlane, workloads: Mapping[str, Workload]
+    stack: Settings, control_plane: ControlPlane, workloads: Mapping[str, Workload], found: Mapping[str, Found]
 ) -> CredentialsArgs:
     """Every VM that proves itself to istiod."""
     vms = declared_vms(stack)
@@ -135,9 +147,12 @@ def credentials_args(
                 identity=_identity(workloads[group], vm.address),
                 renew=name in stack.renew,
                 certificate_seconds=lives[group],
+                certificate_until=certificate.not_after if certificate else "",
+                bare=name in found and found[name].bare,
             )
             for group, workload in stack.workloads.items()
             for name, vm in workload.meshed_vms.items()
+            for certificate in [found[name].certificate if name in found else None]
         ],
         token_minutes=stack.hosts.token_minutes,
     )
@@ -222,10 +237,11 @@ def machine_args(
         },
         adopt=stack.hosts.existing_sidecar == "adopt",
         istio_version=stack.istio.version,
-        clock_port=15017,
+        clock_port=way.clock_port,
         istiod_host=control_plane.istiod_host,
         istiod_address=way.address,
         istiod_port=way.port,
+        routes=[Route(to=route.to, via=route.via) for route in routes_of(stack.hosts, vm)],
         root_certificate=control_plane.root_certificate,
         identity=_identity(workload, vm.address),
         token_minutes=stack.hosts.token_minutes,

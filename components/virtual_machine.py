@@ -13,21 +13,30 @@ from typing import Any
 
 import pulumi
 import pulumi_command as command
-import pulumi_kubernetes as kubernetes
-from pulumi.output import UNKNOWN
 
 from components.common import certain
-from components.kubectl import ClusterAccess, create_token, delete_entry
-from components.workload import group_of_vm, registration_spec
-from hosts.plan import DesiredHost, Package, configure, confirm, drain, enrol, unconfigure
-from hosts.sidecar_files import sidecar_files
-from registration.ladder import entry_name
-
-TOKEN_MINUTES = 60
-"""Life of the token. It is used once, seconds after it is made; the rest is for a run that is taken up again."""
-DIAL_ERRORS = 1
-DIAL_SECONDS = 6
-"""Two dials of six seconds: an unreachable VM fails in well under 20 s."""
+from components.control_plane import certificate_digest
+from components.credential import CredentialArgs, issue, mark_used, token_name
+from components.entry import EntryArgs, come_back, entry_commands, leave
+from components.kubectl import ClusterAccess
+from components.rollout import Turn, in_turn
+from components.ssh import SshLogin, connection_args
+from components.workload import group_of_vm
+from hosts.observe import Found
+from hosts.plan import (
+    DesiredHost,
+    Package,
+    Route,
+    configuration,
+    configure,
+    confirm,
+    drain,
+    enrol,
+    unconfigure,
+)
+from hosts.sidecar_files import SidecarFiles, sidecar_files
+from registration.credentials import Wanted
+from registration.waves import CONFIGURATION, attempts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +46,10 @@ class VirtualMachineArgs:
     access: ClusterAccess
     address: str
     """IP address, for ssh and in the mesh."""
-    user: str
-    port: int
-    host_key: str
-    """Public ssh host key; a connection to anything else fails."""
-    private_key: pulumi.Input[str]
-    """A secret Output."""
+    ssh: SshLogin
+    """How it is logged in to."""
+    bastion: SshLogin | None = None
+    """The machine through which ssh goes."""
     group: Mapping[str, Any]
     """Manifest of the WorkloadGroup."""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -52,14 +59,34 @@ class VirtualMachineArgs:
     """Name of the cluster in the mesh."""
     revision: str = ""
     packages: Mapping[str, Package]
-    """The sidecar's packages by architecture."""
+    """The sidecar's packages by package manager and architecture."""
+    adopt: bool = False
+    """Whether a sidecar that somebody else has installed is taken over."""
+    istio_version: str = ""
+    """istiod's, which the package's must not be newer than; empty: not compared."""
+    clock_port: int | None = None
+    """Port at `istiod_address` that leads to istiod's webhooks, which tell the time; None: it is not compared."""
     istiod_host: str
     """The name that istiod's certificate bears."""
     istiod_address: pulumi.Input[str]
     """IP at which the VM reaches istiod."""
-    istiod_port: int
+    istiod_port: pulumi.Input[int]
+    routes: Sequence[Route] = ()
+    """Ways into the cluster's network."""
     root_certificate: pulumi.Input[str]
     """PEM."""
+    identity: str = ""
+    """Whose token the VM needs, as the look at the cluster compares it."""
+    token_minutes: int = 60
+    """Life of a token. It is used once, seconds after it is made; the rest is for a run that is taken up again."""
+    wanted_token: pulumi.Input[Wanted] = field(default_factory=Wanted)
+    """Which token the VM is to have."""
+    renew: bool = False
+    """Whether the VM stands under `renew`."""
+    found: Found = field(default_factory=Found)
+    """What a look at the VM has found; by default nothing, as without one."""
+    turn: Turn | None = None
+    """Its place in the order in which VMs change; None: it waits for nobody."""
     after: Sequence[pulumi.Resource] = ()
     """What must be there first, and outlive the VM: gateway, namespace, WorkloadGroup."""
 
@@ -69,78 +96,106 @@ class VirtualMachineArgs:
         return str(self.group["metadata"]["namespace"])
 
 
-def desired_host(name: str, args: VirtualMachineArgs, root_certificate: str, istiod_address: str) -> DesiredHost:
-    """What the host is to become."""
-    files = sidecar_files(
-        group=group_of_vm(args.group, args.labels),
-        mesh_config=args.mesh_config,
-        cluster_id=args.cluster,
-        root_certificate=root_certificate,
-        istiod_address=istiod_address,
-        revision=args.revision,
-        service_ip=args.address,
-    )
+def desired_host(
+    name: str,
+    args: VirtualMachineArgs,
+    root_certificate: str,
+    istiod_address: str,
+    istiod_port: int,
+    went_back: str = "",
+) -> DesiredHost:
+    """What the host is to become. It tells the mesh with which configuration, by a label that it registers with.
+
+    Args:
+        name: The VM's name.
+        args: What it is.
+        root_certificate: PEM.
+        istiod_address: Where it reaches istiod.
+        istiod_port: Where it reaches istiod.
+        went_back: As in `registration.waves.Standing`.
+    """
+
+    def with_labels(labels: Mapping[str, str]) -> SidecarFiles:
+        return sidecar_files(
+            group=group_of_vm(args.group, labels),
+            mesh_config=args.mesh_config,
+            cluster_id=args.cluster,
+            root_certificate=root_certificate,
+            istiod_address=istiod_address,
+            istiod_port=istiod_port,
+            revision=args.revision,
+            service_ip=args.address,
+        )
+
+    plain = configuration(with_labels(args.labels), args.packages)
+    tried = attempts(went_back, plain)
+    mark = f"{plain}.{tried}" if tried else plain
     return DesiredHost(
         vm=name,
-        files=files,
+        files=with_labels({**args.labels, CONFIGURATION: mark}),
+        configuration=mark,
         packages=args.packages,
         istiod_host=args.istiod_host,
         istiod_address=istiod_address,
-        istiod_port=args.istiod_port,
+        istiod_port=istiod_port,
+        routes=args.routes,
         address=args.address,
+        adopt=args.adopt,
+        istio_version=args.istio_version,
+        clock_port=args.clock_port,
     )
 
 
-def entry_commands(args: VirtualMachineArgs) -> dict[str, Any]:
-    """Inputs of the command that stands for the WorkloadEntry, which istiod makes and this removes.
-
-    Its standard input is what an entry takes from its group only once; a change of it runs `update`.
-    """
-    template = args.group["spec"]["template"]
-    name = entry_name(args.group["metadata"]["name"], args.address, template["network"])
-    remove = delete_entry(args.access, name=name, namespace=args.namespace)
-    spec = registration_spec(group_of_vm(args.group, args.labels))
-    return {
-        "create": ":",
-        "update": remove,
-        "delete": remove,
-        "stdin": json.dumps(spec, indent=1, sort_keys=True),
-        "triggers": [f"{args.namespace}/{name}"],
-    }
+def entry_args(name: str, args: VirtualMachineArgs) -> EntryArgs:
+    """The VM's WorkloadEntry."""
+    return EntryArgs(access=args.access, vm=name, address=args.address, group=args.group, labels=args.labels)
 
 
-def token_command(args: VirtualMachineArgs, secret: Any) -> Any:
-    """The command that mints the token, bound to this very Secret; unknown until the cluster has given it a uid."""
-    if not secret.uid:
-        return UNKNOWN
-    return create_token(
-        args.access,
-        service_account=args.group["spec"]["template"]["serviceAccount"],
+def credential_args(name: str, args: VirtualMachineArgs) -> CredentialArgs:
+    """The VM's token. Another root certificate takes the old certificate from the VM, so it needs a new token."""
+    root = pulumi.Output.from_input(args.root_certificate).apply(certificate_digest)
+    return CredentialArgs(
+        access=args.access,
+        vm=name,
         namespace=args.namespace,
-        minutes=TOKEN_MINUTES,
-        secret=secret.name,
-        secret_uid=secret.uid,
+        service_account=str(args.group["spec"]["template"]["serviceAccount"]),
+        identity=args.identity,
+        renew=args.renew,
+        minutes=args.token_minutes,
+        wanted=args.wanted_token,
+        triggers=[args.address, certain(root, "")],
     )
 
 
 def refusal(name: str) -> str:
     """What runs on the VM where there is nothing to set it up with: it fails, and changes nothing."""
-    line = {
-        "vm": name,
-        "code": "mesh-not-ready",
-        "fact": "istiod's root certificate or the east-west gateway's address is not known: something before it failed",
-        "hint": "see the other errors of this run; then run it again",
-    }
-    return f"echo {shlex.quote(json.dumps(line))} >&2; exit 1"
+    return _fail(
+        name,
+        "mesh-not-ready",
+        "istiod's root certificate or the east-west gateway's address is not known: something before it failed",
+        "see the other errors of this run; then run it again",
+    )
+
+
+def halt(name: str, reason: str) -> str:
+    """What runs on the VM where a VM before it has failed: it fails too, and changes nothing."""
+    hint = "see the error of the VM that stopped it; the next up goes on from there"
+    return _fail(name, "rollout-halted", reason, hint)
+
+
+def _fail(name: str, code: str, fact: str, hint: str) -> str:
+    line = json.dumps({"vm": name, "code": code, "fact": fact, "hint": hint})
+    return f"echo {shlex.quote(line)} >&2; exit 1"
 
 
 class VirtualMachine(pulumi.ComponentResource):
     """A VM whose sidecar is installed, enrolled and confirmed.
 
     Creates, in this order: `configure` (the host's package and files), a Secret that the token is bound to, `token`,
-    `entry` (deletes the WorkloadEntry whenever what it was registered with has changed), `enrol` (takes the token and
-    starts the sidecar) and `confirm` (its evidence). Deletion goes the other way: the sidecar drains and stops, its
-    entry goes, the token is revoked, the host is as it was. A changed address replaces all but the Secret.
+    `entry` (takes a VM that changes out of the mesh), `enrol` (takes the token and starts the sidecar), `healthy`
+    (waits until a VM that has changed is in the mesh again), `confirm` (its evidence, or the way back) and `enrolled`
+    (a mark that the token was used). Deletion goes the other way: the sidecar drains and stops, its entry goes, the
+    token is revoked, the host is as it was. A changed address replaces all of them, a new token the Secret and mark.
 
     Outputs: `steps`, each step's standard output by resource name.
     """
@@ -150,60 +205,82 @@ class VirtualMachine(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: VirtualMachineArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("istiovm:index:VirtualMachine", name, None, opts)
-        host = pulumi.Output.all(args.root_certificate, args.istiod_address).apply(
+        went_back = args.turn.went_back if args.turn else ""
+        host = pulumi.Output.all(args.root_certificate, args.istiod_address, args.istiod_port, went_back).apply(
             lambda known: desired_host(name, args, *known)
         )
 
         def on_host(text: Callable[[DesiredHost], str]) -> pulumi.Output[str]:
             return certain(host.apply(text), refusal(name))
 
+        def on_mesh(text: Callable[[DesiredHost], str]) -> pulumi.Output[str]:
+            return certain(host.apply(text), "exit 1")
+
         def child(*depends_on: pulumi.Resource, **options: Any) -> pulumi.ResourceOptions:
             return pulumi.ResourceOptions(parent=self, depends_on=list(depends_on), **options)
+
+        def step(*depends_on: pulumi.Resource) -> pulumi.ResourceOptions:
+            # What was repaired last is known to the VM alone: one that does not answer keeps the command that it has.
+            return child(*depends_on, ignore_changes=["create"] if args.found.unknown else None)
 
         configured = _on_host(
             f"{name}-configure",
             args,
-            create=on_host(lambda desired: configure(desired).command),
+            create=in_turn(
+                on_host(lambda desired: configure(desired, args.found.record).command),
+                args.turn,
+                lambda reason: halt(name, reason),
+            ),
             stdin=on_host(lambda desired: configure(desired).stdin),
             delete=on_host(unconfigure),
-            opts=child(*args.after),
+            opts=step(*args.after),
         )
-        secret = kubernetes.core.v1.Secret(
-            f"{name}-secret",
-            metadata={"name": f"istio-vm-{name}", "namespace": args.namespace},
-            type="Opaque",
-            opts=child(*args.after),
-        )
-        token = _local(
-            f"{name}-token",
-            create=secret.metadata.apply(lambda metadata: token_command(args, metadata)),
-            triggers=[args.address],
-            opts=child(configured, additional_secret_outputs=["stdout", "stderr"]),
-        )
+        holder, place = credential_args(name, args), entry_args(name, args)
+        credential = issue(holder, self, after=args.after, before_token=[configured])
         # Deleted before it is made anew: afterwards the sidecar may have registered again, under the same name.
-        entry = _local(f"{name}-entry", **entry_commands(args), opts=child(configured, delete_before_replace=True))
+        entry = _local(
+            f"{name}-entry",
+            **entry_commands(place),
+            update=on_mesh(lambda desired: leave(place, desired.configuration)),
+            opts=child(configured, delete_before_replace=True),
+        )
         enrolled = _on_host(
             f"{name}-enrol",
             args,
-            create=on_host(lambda desired: enrol(desired).command),
+            create=on_host(lambda desired: enrol(desired, args.found.mark).command),
             # Made secret only where it is known: an unknown secret, after a failed token, would end the whole program
             # ("malformed RPC secret"), and with it every output.
-            stdin=token.stdout.apply(lambda text: pulumi.Output.secret(text)),
+            stdin=credential.token.stdout.apply(lambda text: pulumi.Output.secret(text)),
             delete=on_host(drain),
-            opts=child(entry),
+            opts=step(entry),
+        )
+        healthy = _local(
+            f"{name}-healthy",
+            create=":",
+            update=on_mesh(lambda desired: come_back(place, desired.configuration)),
+            opts=child(enrolled),
         )
         confirmed = _on_host(
             f"{name}-confirm",
             args,
-            create=on_host(lambda desired: confirm(desired).command),
-            opts=child(enrolled),
+            create=on_host(lambda desired: confirm(desired, args.found.mark).command),
+            # The first line is not read there: a VM with a new token is confirmed anew.
+            stdin=pulumi.Output.all(token_name(holder), healthy.stdout).apply(
+                lambda told: "\n".join(filter(None, told))
+            ),
+            opts=step(enrolled),
         )
+        if args.turn:
+            args.turn.wants(host.apply(lambda desired: desired.configuration))
+            args.turn.ends_with(confirmed.stdout)
+        mark_used(holder, child(confirmed))
         self.steps = {
             f"{name}-configure": configured.stdout,
-            f"{name}-secret": secret.id,
-            f"{name}-token": token.id,
+            f"{name}-secret": credential.secret.id,
+            f"{name}-token": credential.token.id,
             f"{name}-entry": entry.stdout,
             f"{name}-enrol": enrolled.stdout,
+            f"{name}-healthy": healthy.stdout,
             f"{name}-confirm": confirmed.stdout,
         }
         self.register_outputs({})
@@ -213,15 +290,7 @@ def _on_host(name: str, args: VirtualMachineArgs, **inputs: Any) -> command.remo
     """A command on the VM. No logging: an endless line of output would block it, and errors bring the output anyway."""
     return command.remote.Command(
         name,
-        connection=command.remote.ConnectionArgs(
-            host=args.address,
-            port=args.port,
-            user=args.user,
-            host_key=args.host_key,
-            private_key=pulumi.Output.secret(args.private_key),
-            dial_error_limit=DIAL_ERRORS,
-            per_dial_timeout=DIAL_SECONDS,
-        ),
+        connection=connection_args(args.ssh, args.bastion),
         triggers=[args.address],
         logging=command.remote.Logging.NONE,
         add_previous_output_in_env=False,

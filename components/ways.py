@@ -29,6 +29,8 @@ class Way:
     address: pulumi.Output[str]
     """IP; unknown in a preview until the cluster has given it."""
     port: pulumi.Output[int]
+    clock_port: int | None
+    """Port at `address` that leads to istiod's webhooks; None: not known."""
     ready: tuple[pulumi.Resource, ...]
     """What makes it lead there."""
 

@@ -24,6 +24,9 @@ UPLOADED = "/tmp/istio-vm-mesh.XXXXXX"
 CONFIRM_SECONDS = 120
 """Twice as long as `confirm` waits for the sidecar."""
 _DROP_IN = "/etc/systemd/system/istio.service.d/istio-vm-mesh.conf"
+_ROUTES = "/etc/systemd/system/istio-vm-mesh-routes.service"
+_ROUTING_PROTOCOL = 151
+"""Number by which the kernel knows our routes; none of those in iproute2's rt_protos."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,16 @@ class Withdrawal:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Route:
+    """A way from a VM into the cluster's network."""
+
+    to: str
+    """IPv4 range, `10.96.0.0/12`."""
+    via: str
+    """IPv4 address of a neighbour."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DesiredHost:
     """What a VM is to become."""
 
@@ -75,6 +88,8 @@ class DesiredHost:
     """Port at `istiod_address` that leads to istiod's webhooks, whose answers bear its time; None: not compared."""
     istio_version: str = ""
     """istiod's, which the sidecar's must not be newer than."""
+    routes: Sequence[Route] = ()
+    """Set up by a unit of their own."""
     adopt: bool = False
     """Whether a sidecar that somebody else has installed is taken over; else such a host is refused."""
     confirm_within: int = CONFIRM_SECONDS
@@ -153,6 +168,11 @@ def render(desired: DesiredHost, *, root: str = "") -> str:
         "/etc/hosts": files.hosts,
         _DROP_IN: environment.get_template(_DROP_IN.lstrip("/")).render(helper=HELPER),
     }
+    # A single address as the kernel shows it, with which the program compares.
+    routes = [Route(to=route.to.removesuffix("/32"), via=route.via) for route in desired.routes]
+    if routes:
+        unit = environment.get_template(_ROUTES.lstrip("/"))
+        managed[_ROUTES] = unit.render(helper=HELPER, routes=routes, protocol=_ROUTING_PROTOCOL)
     return environment.get_template(f"{HELPER.lstrip('/')}.j2").render(
         vm=desired.vm,
         digest=digest(desired),
@@ -167,6 +187,8 @@ def render(desired: DesiredHost, *, root: str = "") -> str:
         probe_at=desired.withdrawal.probe_at if desired.withdrawal else "",
         forgotten_after=desired.withdrawal.seconds if desired.withdrawal else 0,
         istiod_port=port,
+        routes=routes,
+        protocol=_ROUTING_PROTOCOL,
         packages=sorted(desired.packages.items()),
         helper=HELPER,
         root=root,

@@ -9,8 +9,10 @@ import pytest
 from recording import UNKNOWN, Run, public_text, run, secrets
 
 from components.kubectl import ClusterAccess
-from components.virtual_machine import VirtualMachine, VirtualMachineArgs, desired_host, entry_commands
+from components.ssh import SshLogin
+from components.virtual_machine import VirtualMachine, VirtualMachineArgs, desired_host
 from hosts.plan import Package, configure, confirm, drain, enrol, unconfigure
+from registration.credentials import Wanted
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nnot to be seen\n-----END OPENSSH PRIVATE KEY-----\n"
 GROUP = {
@@ -23,21 +25,18 @@ GROUP = {
     },
 }
 ROOT = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
-STEPS = ["configure", "secret", "token", "entry", "enrol", "confirm"]
+STEPS = ["configure", "secret", "token", "entry", "enrol", "healthy", "confirm"]
 
 
 def arguments(**changes: Any) -> VirtualMachineArgs:
     given: dict[str, Any] = {
         "access": ClusterAccess(kubeconfig=".lab/kubeconfig"),
         "address": "10.77.0.21",
-        "user": "root",
-        "port": 22,
-        "host_key": "ssh-ed25519 AAAA",
-        "private_key": KEY,
+        "ssh": SshLogin(host="10.77.0.21", port=22, user="root", host_key="ssh-ed25519 AAAA", private_key=KEY),
         "group": GROUP,
         "mesh_config": {"trustDomain": "cluster.local", "defaultConfig": {"meshId": "mesh1"}},
         "cluster": "cluster1",
-        "packages": {"amd64": Package(url="http://10.77.0.5/istio-sidecar.deb", sha256="0" * 64)},
+        "packages": {"deb-amd64": Package(url="http://10.77.0.5/istio-sidecar.deb", sha256="0" * 64)},
         "istiod_host": "istiod.istio-system.svc",
         "istiod_address": "10.77.0.200",
         "istiod_port": 15012,
@@ -60,7 +59,7 @@ def done() -> Run:
 
 
 def test_it_registers_its_steps_under_itself(done: Run) -> None:
-    assert done.names == {"leaf", "billing-1", *(f"billing-1-{step}" for step in STEPS)}
+    assert done.names == {"leaf", "billing-1", "billing-1-enrolled", *(f"billing-1-{step}" for step in STEPS)}
     assert done["billing-1"].type == "istiovm:index:VirtualMachine"
     assert {done[f"billing-1-{step}"].parent_name for step in STEPS} == {"billing-1"}
 
@@ -73,7 +72,9 @@ def test_it_registers_its_steps_under_itself(done: Run) -> None:
         ("token", {"billing-1-configure", "billing-1-secret"}),
         ("entry", {"billing-1-configure"}),
         ("enrol", {"billing-1-token", "billing-1-entry"}),
-        ("confirm", {"billing-1-enrol"}),
+        ("healthy", {"billing-1-enrol"}),
+        ("confirm", {"billing-1-enrol", "billing-1-healthy"}),
+        ("enrolled", {"billing-1-confirm"}),
     ],
 )
 def test_the_order_in_which_nothing_is_half_done(done: Run, step: str, before: set[str]) -> None:
@@ -81,7 +82,7 @@ def test_the_order_in_which_nothing_is_half_done(done: Run, step: str, before: s
 
 
 def test_the_host_gets_what_the_plan_says(done: Run) -> None:
-    desired = desired_host("billing-1", arguments(), ROOT, "10.77.0.200")
+    desired = desired_host("billing-1", arguments(), ROOT, "10.77.0.200", 15012)
     configured, enrolled, confirmed = (done[f"billing-1-{s}"].inputs for s in ("configure", "enrol", "confirm"))
     assert configured["create"] == configure(desired).command
     assert configured["stdin"] == configure(desired).stdin
@@ -94,7 +95,7 @@ def test_the_host_gets_what_the_plan_says(done: Run) -> None:
 
 def test_a_vms_own_labels_reach_its_files() -> None:
     plain, labelled = (
-        desired_host("billing-1", arguments(labels=labels), ROOT, "10.77.0.200") for labels in ({}, {"x": "y"})
+        desired_host("billing-1", arguments(labels=labels), ROOT, "10.77.0.200", 15012) for labels in ({}, {"x": "y"})
     )
     assert '"x":"y"' in labelled.files.cluster_env.replace(" ", "")
     assert '"x":"y"' not in plain.files.cluster_env.replace(" ", "")
@@ -109,18 +110,28 @@ def test_connections_are_verified_and_give_up_soon(done: Run) -> None:
 
 
 def test_nothing_logs_and_no_output_goes_into_an_environment(done: Run) -> None:
-    for step in ("configure", "token", "entry", "enrol", "confirm"):
+    for step in ("configure", "token", "entry", "enrol", "healthy", "confirm"):
         inputs = done[f"billing-1-{step}"].inputs
         assert (inputs["logging"], inputs["addPreviousOutputInEnv"]) == ("none", False)
 
 
-def test_the_token_is_bound_to_the_vms_secret_and_stays_secret(done: Run) -> None:
-    token = done["billing-1-token"]
-    assert "--bound-object-name=istio-vm-billing-1 --bound-object-uid=uid-of-billing-1-secret" in token.inputs["create"]
-    assert "--audience=istio-ca" in token.inputs["create"]
-    assert token.secret_outputs == {"stdout", "stderr"}
+def test_the_token_goes_to_the_vm_as_a_secret(done: Run) -> None:
     stdin = done["billing-1-enrol"].inputs["stdin"]
     assert secrets({"stdin": stdin}) == ["output of billing-1-token"]
+
+
+def test_a_vm_with_another_token_is_confirmed_anew(done: Run) -> None:
+    renewed = vm_run(wanted_token=Wanted(number=2))
+    names = [run["billing-1-confirm"].inputs["stdin"].split("\n")[0] for run in (done, renewed)]
+    assert names == ["istio-vm-billing-1", "istio-vm-billing-1.2"]
+
+
+def test_another_root_of_trust_takes_another_token(done: Run) -> None:
+    """It takes the certificate from the VM."""
+    other = vm_run(root_certificate=ROOT.replace("AAAA", "BBBB"))
+    first, second = (run["billing-1-token"].inputs["triggers"] for run in (done, other))
+    assert first[0] == second[0] == "10.77.0.21"
+    assert first != second
 
 
 def test_no_secret_stands_in_an_input_that_is_not_one(done: Run) -> None:
@@ -130,23 +141,9 @@ def test_no_secret_stands_in_an_input_that_is_not_one(done: Run) -> None:
         assert "output of billing-1-token" not in seen
 
 
-def test_the_bound_secret_holds_nothing(done: Run) -> None:
-    assert not {"data", "stringData"} & set(done["billing-1-secret"].inputs)
-
-
-def test_the_entry_is_deleted_when_its_registration_changes_and_with_the_vm() -> None:
-    commands = entry_commands(arguments())
-    assert commands["create"] == ":"
-    assert commands["update"] == commands["delete"]
-    assert (
-        "delete workloadentries.networking.istio.io billing-10.77.0.21-net1 --namespace=vm-apps" in commands["delete"]
-    )
-    assert entry_commands(arguments(labels={"version": "v2"}))["stdin"] != commands["stdin"]
-
-
 def test_a_new_address_replaces_so_that_the_old_host_is_cleaned(done: Run) -> None:
     for step in ("configure", "token", "enrol"):
-        assert done[f"billing-1-{step}"].inputs["triggers"] == ["10.77.0.21"]
+        assert done[f"billing-1-{step}"].inputs["triggers"][0] == "10.77.0.21"
     assert done["billing-1-entry"].inputs["triggers"] == ["vm-apps/billing-10.77.0.21-net1"]
 
 
@@ -196,4 +193,26 @@ def test_a_failed_step_leaves_what_comes_after_it_without_result() -> None:
     values = vm_run(failing=("billing-1-token",)).values
     assert values["billing-1-configure"] == "output of billing-1-configure"
     assert values["billing-1-entry"] == "output of billing-1-entry"
-    assert {values[f"billing-1-{step}"] for step in ("token", "enrol", "confirm")} == {UNKNOWN}
+    assert {values[f"billing-1-{step}"] for step in ("token", "enrol", "healthy", "confirm")} == {UNKNOWN}
+
+
+def test_a_vm_says_with_which_configuration_it_registers() -> None:
+    one, same, labelled, upgraded, again = (
+        desired_host("billing-1", arguments(**changes), ROOT, "10.77.0.200", 15012, went_back)
+        for changes, went_back in (
+            ({}, ""),
+            ({"packages": {"deb-amd64": Package(url="http://another-mirror/x.deb", sha256="0" * 64)}}, "other.3"),
+            ({"labels": {"x": "y"}}, ""),
+            ({"packages": {"deb-amd64": Package(url="http://10.77.0.5/istio-sidecar.deb", sha256="1" * 64)}}, ""),
+            ({}, desired_host("billing-1", arguments(), ROOT, "10.77.0.200", 15012).configuration + ".2"),
+        )
+    )
+    assert f'"istio-vm-mesh/configuration":"{one.configuration}"' in one.files.cluster_env
+    assert same.configuration == one.configuration
+    assert again.configuration == f"{one.configuration}.2"
+    assert len({one.configuration, labelled.configuration, upgraded.configuration, again.configuration}) == 4
+
+
+def test_why_a_vm_is_not_back_is_told_to_it() -> None:
+    """`healthy` prints it, and `confirm` takes the VM back to what it was."""
+    assert vm_run()["billing-1-confirm"].inputs["stdin"].split("\n", 1)[1] == "output of billing-1-healthy"

@@ -10,6 +10,9 @@ checks() {
 	check_address
 	check_ports
 	check_resolvers
+	{% if routes %}
+	check_routes
+	{% endif %}
 	check_istiod
 	check_clock
 	case $family-$sha256 in

@@ -17,6 +17,7 @@ configure() {
 	changes=$(write_files; put "$helper" 755 root:root <"$0")
 	[ -z "$changes" ] || printf '%s\n' "$changes"
 	case $changes in *istio.service.d*) systemctl daemon-reload ;; esac
+	install_routes
 	{# What runs may have read a file that was changed by hand. #}
 	case $changes in *config/mesh* | *cluster.env* | *root-cert.pem*) rm -f "$run/started" ;; esac
 	remember configured

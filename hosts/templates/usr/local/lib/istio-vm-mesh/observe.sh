@@ -22,6 +22,9 @@ facts_configured() {
 	for file in "$root"/usr/local/bin/envoy "$root"/usr/local/bin/pilot-agent "$root"/usr/local/bin/istio-start.sh "$root"/lib/systemd/system/istio.service; do
 		! [ -e "$file" ] || stat -c "package: %n %a %U:%G, %s bytes" "$file"
 	done
+	{% if routes %}
+	routes_facts
+	{% endif %}
 }
 facts_confirmed() {
 	echo "istio.service: $(systemctl is-enabled istio 2>/dev/null)"

@@ -21,6 +21,7 @@ had() { grep -qE "^$1" "$state/before" 2>/dev/null; }
 remove() {
 	doing='removing the sidecar'
 	left=''
+	unroute
 	had 'package .' || manager remove >/dev/null 2>&1 </dev/null || :
 	[ -z "$copied" ] || rm -f "$copied"
 	[ "$(readlink /etc/istio)" != /var/lib/istio ] || gone /etc/istio
