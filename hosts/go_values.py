@@ -19,7 +19,7 @@ _WORDS = (
     | {"~", ".nan", ".NaN", ".NAN"}
     | {sign + inf for sign in ("", "+", "-") for inf in (".inf", ".Inf", ".INF")}
 )
-_SAFE_IN_SHELL = re.compile(r"[\\w@%+=:,./-]+")
+_SAFE_IN_SHELL = re.compile(r"[w@%+=:,./-]+")
 _INTEGER = re.compile(r"([-+]?)(?:0x([0-9a-f]+)|0b([01]+)|0o?([0-7]+)|([1-9][0-9]*|0))", re.IGNORECASE)
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
@@ -40,8 +40,9 @@ def json_text(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> str:
 def shell_quote(value: str) -> str:
     """Return the value as istioctl quotes it in cluster.env.
 
-    Its pattern of safe characters names the letter `w` where all word characters were meant, so almost everything is
-    quoted: https://github.com/istio/istio/blob/master/pkg/util/shellescape/shellescape.go
+    Its pattern of safe characters names the letter `w` and the backslash where all word characters were meant, so
+    almost everything is quoted: https://github.com/istio/istio/blob/master/pkg/util/shellescape/shellescape.go
+    The backslash is quoted here: left as it is, it takes the next line's variable away.
     """
     if _SAFE_IN_SHELL.fullmatch(value):
         return value

@@ -23,12 +23,12 @@ _ESCAPES = {
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with go-yaml's idea of numbers: no base 60, exponents without a point, no timestamps."""
+    """PyYAML's safe loader with go-yaml's plain words: no base 60, exponents without a point, no timestamps, no `=`."""
 
 
-_NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"}
+_OTHERS = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp", "value")}
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OTHERS]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from settings.draft import Draft, Vm
 from settings.problems import Problem, join
 from settings.workload_models import Workload
@@ -15,6 +17,9 @@ from settings.workload_models import Workload
 CLUSTER_DOMAIN = "svc.cluster.local"
 ENVOY_PORTS = range(15000, 15091)
 """Ports that the sidecar takes for itself on a VM."""
+
+PROXY_CONFIG = "proxy.istio.io/config"
+"""The annotation whose YAML text is laid over the mesh's ProxyConfig."""
 
 _NAMING_LABELS = {"app", "app.kubernetes.io/name", "service.istio.io/canonical-name"}
 _NAMESPACES = {"default", "istio-system", "kube-node-lease", "kube-public", "kube-system"}
@@ -44,9 +49,15 @@ _GATEWAY_VALUES = {
 def check(draft: Draft) -> Iterator[Problem]:
     """Yield what is wrong between the parts."""
     yield from _chart_values(draft)
+    if draft.istio is not None:
+        keys = ["meshConfig", "defaultConfig"]
+        yield from _proxy_metadata(_at(draft.istio.values, keys), "istio", "values", *keys)
     for name, workload in draft.workloads.items():
         yield from _workload(name, workload)
         yield from _ports(name, workload)
+        if PROXY_CONFIG in workload.annotations:
+            config = yaml.safe_load(workload.annotations[PROXY_CONFIG])
+            yield from _proxy_metadata(config, "workloads", name, "annotations", PROXY_CONFIG)
         if workload.service is not None:
             yield from _service(name, workload)
         yield from _static(name, workload)
@@ -78,6 +89,24 @@ def _has(values: Mapping[str, Any], keys: list[str]) -> bool:
             return False
         here = here[key]
     return True
+
+
+def _at(values: Any, keys: Sequence[str]) -> Any:
+    """Return what stands at a path of nested values, or None."""
+    for key in keys:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return values
+
+
+def _proxy_metadata(config: Any, *path: str) -> Iterator[Problem]:
+    """Yield what the shell that starts a sidecar cannot take: it reads ProxyConfig's metadata as variables."""
+    metadata = _at(config, ["proxyMetadata"])
+    for key, value in metadata.items() if isinstance(metadata, Mapping) else ():
+        where = join(*path, "proxyMetadata", str(key))
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):
+            yield Problem(path=where, what="not a variable's name", right="letters, digits and '_', no digit first")
+        elif "\0" in str(value):
+            yield Problem(path=where, what="holds a NUL character", right="text without one")
 
 
 def _workload(name: str, workload: Workload) -> Iterator[Problem]:
