@@ -45,6 +45,8 @@ class Found:
     drift: tuple[str, ...] = ()
     """The differences there are now: `<file>:<line> - <as left>` and `<file>:<line> + <found>`."""
     certificate: Certificate | None = None
+    bare: bool = False
+    """Whether the VM has no certificate that is valid, and needs a token to get one."""
 
     @property
     def summary(self) -> str:
@@ -72,7 +74,7 @@ def found(status: int | None, stdout: str, stderr: str, *, now: datetime) -> Fou
     lines = answer.removesuffix("\n").split("\n")
     number = stamp.split(" ")[0]
     if lines == ["blank"]:
-        return Found(record=(f"nothing of istio-vm-mesh was here ({number})",))
+        return Found(record=(f"nothing of istio-vm-mesh was here ({number})",), bare=True)
     if lines == ["gone"]:
         return _drifted([f"{_HELPER} - there", f"{_HELPER} + missing"], f"({number})")
     if status != 0:
@@ -96,7 +98,12 @@ def found(status: int | None, stdout: str, stderr: str, *, now: datetime) -> Fou
 
 
 def _drifted(drift: Sequence[str], left: str, certificate: Certificate | None = None) -> Found:
-    return Found(record=_shown([f"as left {left}, but:", *drift]), drift=tuple(map(_plain, drift)), certificate=certificate)
+    return Found(
+        record=_shown([f"as left {left}, but:", *drift]),
+        drift=tuple(map(_plain, drift)),
+        certificate=certificate,
+        bare=any(line.startswith("certificate ") for line in drift),
+    )
 
 
 def _shown(record: Sequence[str]) -> tuple[str, ...]:

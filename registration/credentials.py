@@ -26,6 +26,7 @@ BECAUSE = "istio-vm-mesh/because"
 
 ASKED = "it is named under renew"
 MOVED = "its identity has changed"
+BARE = "it has no valid certificate any more"
 UNUSED = "its token ran out before it was used"
 RAN_OUT = "its certificate has run out, or is about to, while it was disconnected"
 
@@ -41,6 +42,10 @@ class Holder:
     """Whether it stands under `renew`."""
     certificate_seconds: int = 86400
     """Life of its certificates."""
+    certificate_until: str = ""
+    """RFC 3339: how long its certificate lasts, as the VM itself says; empty where it has not been asked."""
+    bare: bool = False
+    """Whether the VM itself says that it has none that is valid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,28 +103,31 @@ def record_of(vm: DeclaredVm, secrets: Iterable[Mapping[str, Any]], marks: Itera
     )
 
 
-def declared_need(holder: Holder, record: Record) -> str:
-    """Why a VM needs a new token whatever state it is in; empty where it does not."""
+def declared_need(holder: Holder, record: Record, token_seconds: int, now: datetime) -> str:
+    """Why a VM needs a new token whether it is connected or not; empty where it does not."""
     if not record.number:
         return ""
     if record.identity not in ("", holder.identity):
         return MOVED
-    return ASKED if holder.renew and not record.renewed else ""
+    if holder.renew and not record.renewed:
+        return ASKED
+    return BARE if holder.bare and record.made and _age(record, now) >= token_seconds else ""
 
 
 def need_if_cut_off(holder: Holder, record: Record, token_seconds: int, now: datetime) -> str:
     """Why a VM without a connection to istiod needs a new token; empty where it does not.
 
-    The certificate that it got with the token has run out by then. A later one it has renewed itself, and how long
-    that lasts only the VM knows; so this may be early, and never late.
+    A VM that has not been asked may have renewed the certificate that it got with the token, and how long that lasts
+    only the VM knows; so this may be early, and never late.
     """
     if record.made is None:
         return ""
-    age = (now - record.made).total_seconds()
     if not record.used:
-        return UNUSED if age >= token_seconds else ""
+        return UNUSED if _age(record, now) >= token_seconds else ""
     margin = min(token_seconds, holder.certificate_seconds / 2)
-    return RAN_OUT if age >= holder.certificate_seconds - margin else ""
+    until = parse_time(holder.certificate_until)
+    left = (until - now).total_seconds() if until else holder.certificate_seconds - _age(record, now)
+    return RAN_OUT if left <= margin else ""
 
 
 def may_need(holder: Holder, record: Record, token_seconds: int, now: datetime) -> bool:
@@ -179,6 +187,10 @@ def parse(text: str) -> Request:
     raw = json.loads(text)
     holders = tuple(Holder(**{**holder, "vm": DeclaredVm(**holder["vm"])}) for holder in raw.pop("holders"))
     return Request(holders=holders, **raw)
+
+
+def _age(record: Record, now: datetime) -> float:
+    return (now - record.made).total_seconds() if record.made else 0
 
 
 def _by_number(vm: DeclaredVm, objects: Iterable[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:

@@ -138,7 +138,7 @@ def test_steps_run_again_after_a_repair_and_not_without_one() -> None:
 
 
 def test_a_machine_that_was_never_set_up_or_is_as_before_is_told_apart_from_others() -> None:
-    assert answer("blank\n") == Found(record=("nothing of istio-vm-mesh was here (123)",))
+    assert answer("blank\n") == Found(record=("nothing of istio-vm-mesh was here (123)",), bare=True)
 
 
 def test_a_program_that_is_gone_or_broken_is_a_difference() -> None:
@@ -162,6 +162,10 @@ def test_a_certificate_is_told_and_counts_when_it_has_run_out() -> None:
     told = "certificate serial=0A\ncertificate notAfter=Nov 21 1{}:00:00 2026 GMT\nend\n"
     assert answer(told.format(3)) == Found(certificate=Certificate(serial="0A", not_after="2026-11-21T13:00:00Z"))
     assert answer("left x\n" + told.format(1)).drift == ("certificate + expired 2026-11-21T11:00:00Z",)
+    assert answer("left x\n" + told.format(1)).bare
+    gone = "left x\nwas certificate: /etc/certs/key.pem\nend\n"
+    assert answer(gone).bare
+    assert not answer("left x\nwas istio.service: active\nend\n").bare
     assert answer("certificate serial=0A\nend\n") == Found()
 
 

@@ -16,6 +16,7 @@ from registration import credential_reader
 from registration.credential_reader import Sources
 from registration.credentials import (
     ASKED,
+    BARE,
     BECAUSE,
     IDENTITY,
     MOVED,
@@ -148,6 +149,15 @@ def test_a_short_certificate_is_about_to_run_out_at_half_of_its_life() -> None:
     holder = replace(HOLDER, certificate_seconds=120)
     assert World([thing(hours=61 / 3600)], [thing()]).one(holder).because == RAN_OUT
     assert World([thing(hours=59 / 3600)], [thing()]).one(holder) == SAME
+
+
+def test_what_the_vm_itself_says_of_its_certificate_goes_first() -> None:
+    later, soon = ((NOW + timedelta(hours=hours)).isoformat() for hours in (1.1, 0.9))
+    assert World([thing()], [thing()]).one(replace(HOLDER, certificate_until=later)) == SAME
+    assert World([thing()], [thing()]).one(replace(HOLDER, certificate_until=soon)).because == RAN_OUT
+    assert World([thing()], [thing()], [entry()]).one(replace(HOLDER, bare=True)) == Wanted(number=2, because=BARE)
+    assert World([thing(hours=0.9)]).one(replace(HOLDER, bare=True)) == SAME, "the token is still good"
+    assert World().one(replace(HOLDER, bare=True)) == SAME, "a new VM"
 
 
 def test_an_entry_without_a_connection_is_none() -> None:

@@ -34,6 +34,7 @@ def test_defaults(stack: dict[str, Any], project: Path) -> None:
         "revision": "",
         "mesh_id": "mesh1",
         "trust_domain": "cluster.local",
+        "registration_guard": True,
         "values": {},
     }
     assert settings.east_west_gateway.service == "LoadBalancer"
