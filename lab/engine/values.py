@@ -6,8 +6,10 @@ dictionaries and never meets a wire signature.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from google.protobuf import json_format, struct_pb2
@@ -15,7 +17,8 @@ from google.protobuf import json_format, struct_pb2
 SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
 """The key that marks an object on the wire, and in state, as something other than a plain object."""
 SECRET_SIGNATURE: Final = "1b47061264138c4ac30d75fd1eb44270"
-ASSET_SIGNATURES: Final = ("c44067f5952c0a294b673a41bacd8c17", "0def7320c3a5731c473e5ecbe6d01bc7")
+ASSET_SIGNATURE: Final = "c44067f5952c0a294b673a41bacd8c17"
+ARCHIVE_SIGNATURE: Final = "0def7320c3a5731c473e5ecbe6d01bc7"
 RESOURCE_SIGNATURE: Final = "5cf8f73096256a8f31e491e813e4eb8e"
 OUTPUT_SIGNATURE: Final = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
 UNKNOWN_STRING: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
@@ -54,6 +57,15 @@ class ResourceReference:
     id: Any = None
 
 
+@dataclass(frozen=True)
+class FileAsset:
+    """A file used as a value; it is its content, not its place."""
+
+    path: str = field(compare=False)
+    hash: str
+    """SHA-256 of the content."""
+
+
 def encode(value: Any, secret: Callable[[Any], Any]) -> Any:
     """Turn a value into plain JSON with signatures.
 
@@ -73,6 +85,8 @@ def encode(value: Any, secret: Callable[[Any], Any]) -> Any:
         case ResourceReference():
             reference = {SIGNATURE: RESOURCE_SIGNATURE, "urn": value.urn}
             return reference if value.id is None else reference | {"id": encode(value.id, secret)}
+        case FileAsset():
+            return {SIGNATURE: ASSET_SIGNATURE, "path": value.path, "hash": value.hash}
         case _:
             return value
 
@@ -98,12 +112,22 @@ def decode(value: Any, secret: Callable[[Mapping[str, Any]], Any] = lambda wire:
         case str(signature) if signature == OUTPUT_SIGNATURE:
             content = decode(value["value"], secret) if "value" in value else UNKNOWN
             return make_secret(content) if value.get("secret") else content
-        case str(signature) if signature in ASSET_SIGNATURES:
-            raise ValueError("assets and archives are not supported by the embedded engine")
+        case str(signature) if signature == ASSET_SIGNATURE and "path" in value:
+            return FileAsset(value["path"], value.get("hash") or _digest(value["path"]))
+        case str(signature) if signature in (ASSET_SIGNATURE, ARCHIVE_SIGNATURE):
+            raise ValueError("of assets and archives the embedded engine supports files only")
         case str(signature) if signature == RESOURCE_SIGNATURE:
             return ResourceReference(value["urn"], decode(value["id"], secret) if "id" in value else None)
         case _:
             return {key: decode(item, secret) for key, item in value.items()}
+
+
+def _digest(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
 
 
 def from_struct(struct: struct_pb2.Struct) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def test_types_and_options_that_the_engine_does_not_have(stack):
     assert errors["imported"] == "`import` is not supported by the embedded engine"
     assert errors["protected"] == "`protect` is not supported by the embedded engine"
     assert errors["read"] == "reading a fake:index:Thing that exists already is not supported by the embedded engine"
-    assert errors["file"] == "assets and archives are not supported by the embedded engine"
+    assert errors["file"] == "of assets and archives the embedded engine supports files only"
     assert sorted(stack.objects()) == ["fine"]
 
 

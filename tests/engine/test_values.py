@@ -52,8 +52,11 @@ def test_state_keeps_values_and_hides_secrets(value):
 def test_references_outputs_and_assets_on_the_wire():
     sent = {"r": ResourceReference("urn", "id")}
     assert from_struct(to_struct(sent)) == sent
-    with pytest.raises(ValueError, match="assets and archives are not supported"):
-        decode({"4dabf18193072939515e22adb298388d": "c44067f5952c0a294b673a41bacd8c17", "text": "x"})
+    asset = {"4dabf18193072939515e22adb298388d": "c44067f5952c0a294b673a41bacd8c17"}
+    with pytest.raises(ValueError, match="supports files only"):
+        decode(asset | {"text": "x"})
+    with pytest.raises(ValueError, match="nowhere: No such file"):
+        decode(asset | {"path": "nowhere"})
     output = {"4dabf18193072939515e22adb298388d": "d0e6a833031e9bbcd3f4e8bde6ca49a4"}
     assert decode([output, output | {"value": 1.0}, output | {"value": "s", "secret": True}]) == [
         UNKNOWN,

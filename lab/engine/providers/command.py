@@ -14,18 +14,23 @@ from typing import Any, Final
 from lab.engine.diffs import diff_inputs
 from lab.engine.providers import shell, ssh
 from lab.engine.providers.base import CheckError, Context, Diff, Provider, Values
-from lab.engine.values import UNKNOWN, Secret
+from lab.engine.values import UNKNOWN, FileAsset, Secret
 
 LOCAL: Final = "command:local:Command"
 REMOTE: Final = "command:remote:Command"
+COPY: Final = "command:remote:CopyToRemote"
 _RUN_INPUTS: Final = {"command", "stdin", "environment", "logging", "addPreviousOutputInEnv"}
 _LOCAL_INPUTS: Final = (_RUN_INPUTS - {"command"}) | {"create", "update", "delete", "triggers"}
-_INPUTS: Final = {LOCAL: _LOCAL_INPUTS, REMOTE: _LOCAL_INPUTS | {"connection"}}
+_INPUTS: Final = {
+    LOCAL: _LOCAL_INPUTS,
+    REMOTE: _LOCAL_INPUTS | {"connection"},
+    COPY: {"connection", "source", "remotePath", "triggers"},
+}
 _LOGGING: Final = {"stdout": (True, False), "stderr": (False, True), "stdoutAndStderr": (True, True)}
 
 
 class CommandProvider(Provider):
-    """Local and remote commands. It needs no configuration: a provider resource of this package has no inputs."""
+    """Commands here and elsewhere, and copies of files. It takes no configuration."""
 
     def __init__(self, config: Values) -> None:
         unknown = set(config) - {"version", "pluginDownloadURL"}
@@ -33,7 +38,7 @@ class CommandProvider(Provider):
             raise CheckError([(key, "is not an option of the command provider") for key in sorted(unknown)])
 
     def supports(self, type_: str) -> bool:
-        """Tell whether this is one of the two commands."""
+        """Tell whether this is a command or a copy."""
         return type_ in _INPUTS
 
     def check(self, type_: str, old: Values | None, new: Values, *, name: str) -> dict[str, Any]:
@@ -42,7 +47,11 @@ class CommandProvider(Provider):
         problems = [(key, "is not supported by the embedded engine") for key in sorted(set(inputs) - _INPUTS[type_])]
         if inputs.get("logging", "none") not in {*_LOGGING, "none", UNKNOWN}:
             problems.append(("logging", f"must be one of {', '.join(_LOGGING)} or none (got {inputs['logging']!r})"))
-        if type_ == REMOTE:
+        if type_ == COPY:
+            wrong = not isinstance(inputs.get("source"), FileAsset) and inputs.get("source") is not UNKNOWN
+            problems += [("source", "must be a file")] if wrong else []
+            problems += [] if inputs.get("remotePath") else [("remotePath", "is required")]
+        if type_ != LOCAL:
             connection = inputs.get("connection")
             if isinstance(connection, Mapping):
                 inputs["connection"], found = ssh.check_connection(connection)
@@ -72,7 +81,7 @@ class CommandProvider(Provider):
         )
 
     def delete(self, type_: str, id_: str, inputs: Values, outputs: Values, context: Context) -> None:
-        """Run `delete`, over the connection that was stored with the resource."""
+        """Run `delete`, over the connection that was stored with the resource; a copy stays."""
         _run(type_, inputs, inputs.get("delete"), outputs, context)
 
     def invoke(self, token: str, args: Values) -> dict[str, Any]:
@@ -88,9 +97,20 @@ class CommandProvider(Provider):
 
 
 def _outputs(type_: str, inputs: Values, command: str | None, old: Values, context: Context) -> dict[str, Any]:
-    stdout, stderr = (UNKNOWN, UNKNOWN) if context.preview else _run(type_, inputs, command, old, context)
-    outputs = {**inputs, "stdout": stdout, "stderr": stderr}
+    outputs = dict(inputs)
+    if type_ == COPY:
+        if not context.preview and any(old.get(key) != inputs[key] for key in ("source", "remotePath")):
+            _copy(inputs, context)
+    else:
+        stdout, stderr = (UNKNOWN, UNKNOWN) if context.preview else _run(type_, inputs, command, old, context)
+        outputs |= {"stdout": stdout, "stderr": stderr}
     return outputs | {"connection": Secret(inputs["connection"])} if "connection" in inputs else outputs
+
+
+def _copy(inputs: Values, context: Context) -> None:
+    source, target = inputs["source"].path, inputs["remotePath"]
+    job = shell.Job(command=f"copy {source} to {target}", context=context)
+    shell.run(job, partial(ssh.copy, inputs["connection"], source, target))
 
 
 def _run(type_: str, inputs: Values, command: str | None, old: Values, context: Context) -> tuple[str, str]:

@@ -51,13 +51,7 @@ async def remote(connection: Mapping[str, Any], job: Job, output: Output) -> str
         ProviderError: No connection within the limits, or another host key than the given one.
     """
     async with AsyncExitStack() as opened:
-        tunnel = None
-        if proxy := connection.get("proxy"):
-            try:
-                tunnel = await _dial(proxy, job, opened)
-            except ProviderError as error:
-                raise ProviderError(f"proxy: {error}") from None
-        client = await _dial(connection, job, opened, tunnel)
+        client = await _reach(connection, job, opened)
         try:
             process = await client.create_process(job.command, encoding=None, env=dict(job.environment))
             await output.take(process.stdin, process.stdout, process.stderr)
@@ -69,6 +63,33 @@ async def remote(connection: Mapping[str, Any], job: Job, output: Output) -> str
     if process.exit_status is None:
         return f"the connection to {connection['host']} ended before the command did"
     return f"Process exited with status {process.exit_status}" if process.exit_status else ""
+
+
+async def copy(connection: Mapping[str, Any], source: str, target: str, job: Job, output: Output) -> str:
+    """Copy a file to another machine on a connection of its own; return how it ended, "" for well.
+
+    Raises:
+        ProviderError: No connection within the limits, or another host key than the given one.
+    """
+    async with AsyncExitStack() as opened:
+        client = await _reach(connection, job, opened)
+        try:
+            async with client.start_sftp_client() as files:
+                await files.put(source, target)
+        except (OSError, asyncssh.Error) as error:
+            return f"the copy to {connection['host']} failed: {error}"
+    return ""
+
+
+async def _reach(connection: Mapping[str, Any], job: Job, opened: AsyncExitStack) -> asyncssh.SSHClientConnection:
+    """Connect, through the proxy where there is one."""
+    tunnel = None
+    if proxy := connection.get("proxy"):
+        try:
+            tunnel = await _dial(proxy, job, opened)
+        except ProviderError as error:
+            raise ProviderError(f"proxy: {error}") from None
+    return await _dial(connection, job, opened, tunnel)
 
 
 async def _dial(
