@@ -1,0 +1,100 @@
+"""A VM's WorkloadEntry: the commands around a change, run by a shell against a kubectl that is made up."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components import entry
+from components.entry import EntryArgs, come_back, entry_commands, leave
+from components.kubectl import ClusterAccess
+
+GROUP: dict[str, Any] = {
+    "metadata": {"name": "billing", "namespace": "vm-apps"},
+    "spec": {
+        "metadata": {"labels": {"app": "billing"}},
+        "template": {"serviceAccount": "billing", "network": "net1"},
+        "probe": {"httpGet": {"port": 8080}},
+    },
+}
+
+
+def place(**changes: Any) -> EntryArgs:
+    given = {"access": ClusterAccess(), "vm": "billing-1", "address": "10.77.0.21", "group": GROUP, **changes}
+    return EntryArgs(**given)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run a command; kubectl prints what it is told to for each of its verbs, and notes how it was called."""
+    monkeypatch.setattr(entry, "HEALTHY_SECONDS", 0)
+    monkeypatch.setattr(entry, "FORGOTTEN_SECONDS", 0)
+    (tmp_path / "kubectl").write_text(
+        f'#!/bin/sh\nverb=$2\necho "$@" >>{tmp_path}/calls\ncat {tmp_path}/$verb 2>/dev/null\n'
+        f"[ ! -e {tmp_path}/down ]\n"
+    )
+    (tmp_path / "kubectl").chmod(0o755)
+
+    def act(command: str, **answers: str) -> tuple[int, str, str]:
+        for verb, text in answers.items():
+            (tmp_path / verb).write_text(text)
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True)
+        calls = tmp_path / "calls"
+        return done.returncode, done.stdout, calls.read_text() if calls.exists() else ""
+
+    return act
+
+
+def test_what_an_entry_takes_from_its_group_shows_in_a_plan() -> None:
+    inputs = entry_commands(place(labels={"version": "v2"}))
+    assert json.loads(inputs["stdin"])["labels"] == {"app": "billing", "version": "v2"}
+    assert inputs["create"] == ":"
+    assert inputs["triggers"] == ["vm-apps/billing-10.77.0.21-net1"]
+    assert " delete workloadentries.networking.istio.io billing-10.77.0.21-net1 " in inputs["delete"]
+
+
+def test_a_vm_leaves_unless_it_has_the_configuration_already(run: Any) -> None:
+    code, _, calls = run(leave(place(), "c1"), delete="workloadentry/billing-10.77.0.21-net1")
+    assert code == 0
+    assert "--field-selector=metadata.name=billing-10.77.0.21-net1" in calls
+    assert "--selector=istio-vm-mesh/configuration!=c1" in calls
+
+
+def test_a_vm_does_not_leave_where_nobody_knows_whether_it_has(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "down").touch()
+    assert run(leave(place(), "c1"))[0] == 1
+    assert run(come_back(place(), "c1"))[0] == 1
+
+
+def test_a_vm_is_back_once_its_entry_says_so(run: Any) -> None:
+    assert run(come_back(place(), "c1"), get="c1/True/2026-11-21T11:00:00Z/")[:2] == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        ("", "it has no WorkloadEntry after 0 s"),
+        ("c1//2026/", "its sidecar has not told whether the application is healthy"),
+        ("c1/False/2026/Get http://x/healthz: refused", "it is unhealthy after 0 s: Get http://x/healthz: refused"),
+        ("c1/True//", "its sidecar has lost istiod again"),
+        ("c0/True/2026/", "it is registered with another configuration"),
+    ],
+)
+def test_why_a_vm_is_not_back_is_printed_and_remembered(run: Any, seen: str, told: str) -> None:
+    code, printed, calls = run(come_back(place(), "c1"), get=seen)
+    assert (code, printed) == (0, told + "\n")
+    assert "workloadgroups.networking.istio.io billing --namespace=vm-apps --overwrite" in calls
+    assert "went-back.istio-vm-mesh/billing-1=c1.1" in calls
+    assert (
+        "went-back.istio-vm-mesh/billing-1=c1.3" in run(come_back(place(), "c1.2"), get=seen.replace("c1", "c1.2"))[2]
+    )
+
+
+def test_without_a_probe_a_vm_is_back_once_it_is_connected(run: Any) -> None:
+    group = {**GROUP, "spec": {**GROUP["spec"], "probe": None}}
+    assert "Healthy" not in come_back(place(group=group), "c1").split("/True/", 1)[0]
+    assert run(come_back(place(group=group), "c1"), get="c1/True/2026/")[:2] == (0, "")
