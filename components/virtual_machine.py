@@ -17,26 +17,34 @@ import pulumi_command as command
 from components.common import certain
 from components.control_plane import certificate_digest
 from components.credential import CredentialArgs, issue, mark_used, token_name
+from components.departure import departure, departure_command
 from components.entry import EntryArgs, come_back, entry_commands, leave
 from components.kubectl import ClusterAccess
+from components.package_copy import package_copies
 from components.rollout import Turn, in_turn
 from components.ssh import SshLogin, connection_args
 from components.workload import group_of_vm
 from hosts.observe import Found
 from hosts.plan import (
+    CONFIRM_SECONDS,
     DesiredHost,
     Package,
     Route,
+    Withdrawal,
     configuration,
     configure,
     confirm,
     drain,
     enrol,
+    take_down,
     unconfigure,
 )
 from hosts.sidecar_files import SidecarFiles, sidecar_files
 from registration.credentials import Wanted
 from registration.waves import CONFIGURATION, attempts
+
+TAKING_BACK_SECONDS = 15
+"""How long a VM may take to answer again after its time has run out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +93,10 @@ class VirtualMachineArgs:
     """Whether the VM stands under `renew`."""
     found: Found = field(default_factory=Found)
     """What a look at the VM has found; by default nothing, as without one."""
+    confirm_within: int = CONFIRM_SECONDS
+    """Seconds after a start of the sidecar in which it must be confirmed, or the VM takes it back."""
+    remove_unreachable: bool = False
+    """Whether the VM may leave although it does not answer."""
     turn: Turn | None = None
     """Its place in the order in which VMs change; None: it waits for nobody."""
     after: Sequence[pulumi.Resource] = ()
@@ -143,7 +155,19 @@ def desired_host(
         adopt=args.adopt,
         istio_version=args.istio_version,
         clock_port=args.clock_port,
+        confirm_within=args.confirm_within,
+        withdrawal=withdrawal(args.address, args.group["spec"].get("probe")),
     )
+
+
+def withdrawal(address: str, probe: Mapping[str, Any] | None) -> Withdrawal | None:
+    """How the agent is made to take the VM for unhealthy; None where it probes nothing by IPv4, or by a command."""
+    action = (probe or {}).get("httpGet") or (probe or {}).get("tcpSocket")
+    if not probe or not action or action.get("host", address) != address or ":" in address:
+        return None
+    # Istio's defaults: pkg/istio-agent/health/health_check.go.
+    seconds = probe.get("periodSeconds", 10) * probe.get("failureThreshold", 1) + probe.get("timeoutSeconds", 1) + 1
+    return Withdrawal(probe_at=f"{address}:{action['port']}", seconds=seconds)
 
 
 def entry_args(name: str, args: VirtualMachineArgs) -> EntryArgs:
@@ -194,7 +218,7 @@ class VirtualMachine(pulumi.ComponentResource):
     Creates, in this order: `configure` (the host's package and files), a Secret that the token is bound to, `token`,
     `entry` (takes a VM that changes out of the mesh), `enrol` (takes the token and starts the sidecar), `healthy`
     (waits until a VM that has changed is in the mesh again), `confirm` (its evidence, or the way back) and `enrolled`
-    (a mark that the token was used). Deletion goes the other way: the sidecar drains and stops, its entry goes, the
+    (a mark that the token was used). A VM that may leave unreachable has a `departure` besides. Deletion goes the other way: the sidecar drains and stops, its entry goes, the
     token is revoked, the host is as it was. A changed address replaces all of them, a new token the Secret and mark.
 
     Outputs: `steps`, each step's standard output by resource name.
@@ -221,7 +245,12 @@ class VirtualMachine(pulumi.ComponentResource):
 
         def step(*depends_on: pulumi.Resource) -> pulumi.ResourceOptions:
             # What was repaired last is known to the VM alone: one that does not answer keeps the command that it has.
-            return child(*depends_on, ignore_changes=["create"] if args.found.unknown else None)
+            # One that may leave without an answer is taken down by its departure.
+            return child(
+                *depends_on,
+                ignore_changes=["create"] if args.found.unknown else None,
+                retain_on_delete=args.remove_unreachable or None,
+            )
 
         configured = _on_host(
             f"{name}-configure",
@@ -233,7 +262,10 @@ class VirtualMachine(pulumi.ComponentResource):
             ),
             stdin=on_host(lambda desired: configure(desired).stdin),
             delete=on_host(unconfigure),
-            opts=step(*args.after),
+            opts=step(
+                *args.after,
+                *package_copies(name, args.address, connection_args(args.ssh, args.bastion), args.packages, self),
+            ),
         )
         holder, place = credential_args(name, args), entry_args(name, args)
         credential = issue(holder, self, after=args.after, before_token=[configured])
@@ -263,6 +295,8 @@ class VirtualMachine(pulumi.ComponentResource):
         confirmed = _on_host(
             f"{name}-confirm",
             args,
+            # A VM that is locked out answers again when it has taken the start back, and then says so.
+            outlast=args.confirm_within + TAKING_BACK_SECONDS,
             create=on_host(lambda desired: confirm(desired, args.found.mark).command),
             # The first line is not read there: a VM with a new token is confirmed anew.
             stdin=pulumi.Output.all(token_name(holder), healthy.stdout).apply(
@@ -270,6 +304,21 @@ class VirtualMachine(pulumi.ComponentResource):
             ),
             opts=step(enrolled),
         )
+        if args.remove_unreachable:
+            departure(
+                f"{name}-departure",
+                args.ssh,
+                args.bastion,
+                text=departure_command(
+                    name,
+                    args.ssh,
+                    args.bastion,
+                    on_vm=take_down(args.address),
+                    then=str(entry_commands(place)["delete"]),
+                ),
+                triggers=[args.address],
+                opts=child(credential.secret, *args.after),
+            )
         if args.turn:
             args.turn.wants(host.apply(lambda desired: desired.configuration))
             args.turn.ends_with(confirmed.stdout)
@@ -286,11 +335,11 @@ class VirtualMachine(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def _on_host(name: str, args: VirtualMachineArgs, **inputs: Any) -> command.remote.Command:
+def _on_host(name: str, args: VirtualMachineArgs, outlast: int = 0, **inputs: Any) -> command.remote.Command:
     """A command on the VM. No logging: an endless line of output would block it, and errors bring the output anyway."""
     return command.remote.Command(
         name,
-        connection=connection_args(args.ssh, args.bastion),
+        connection=connection_args(args.ssh, args.bastion, outlast=outlast),
         triggers=[args.address],
         logging=command.remote.Logging.NONE,
         add_previous_output_in_env=False,
