@@ -1,0 +1,209 @@
+"""A VM's credential on real VMs: revoked, renewed, run out while the VM was off, and stolen."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from stack import Kubectl, Stack, changes, eventually
+
+from lab.runtime import Lab
+from lab.spec import VmSpec
+from registration.credentials import ASKED, BARE, BECAUSE, RAN_OUT
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+
+VM = "billing-2"
+TOKEN = "/var/run/secrets/tokens/istio-token"
+HELPER = "/usr/local/lib/istio-vm-mesh/host"
+REFUSED = "Unauthenticated|authentication failure"
+
+
+def secret_of(kubectl: Kubectl, vm: str = VM) -> dict[str, Any]:
+    """The metadata of the one Secret that a VM's token is bound to."""
+    found = kubectl("get", "secrets", "-n", "vm-apps", "-l", f"istio-vm-mesh/vm={vm}", "-o", "json")
+    (secret,) = json.loads(found)["items"]
+    metadata: dict[str, Any] = secret["metadata"]
+    return metadata
+
+
+def number(name: str) -> int:
+    return int(name.partition(".")[2] or 1)
+
+
+def on_vm(lab: Lab, vm: str, script: str, timeout: float = 60) -> str:
+    done = lab.vm_exec(vm, ["sh", "-c", script], timeout=timeout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def has_entry(kubectl: Kubectl, address: str) -> bool:
+    items = json.loads(kubectl("get", "workloadentries", "-n", "vm-apps", "-o", "json"))["items"]
+    return any(item["spec"]["address"] == address for item in items)
+
+
+def credential_changes(stack: Stack, vm: str = VM) -> dict[str, str]:
+    ops = changes(stack.preview())
+    return {name.removeprefix(f"{vm}-"): op for name, op in ops.items() if name.startswith(f"{vm}-")}
+
+
+def begin_anew(lab: Lab, vm: str) -> None:
+    """Take the certificate from a VM and start its sidecar: it has to enrol with the token that it has."""
+    on_vm(
+        lab, vm, "systemctl stop istio; rm -f /etc/certs/key.pem /etc/certs/cert-chain.pem; : >/var/log/istio/istio.log"
+    )
+    on_vm(lab, vm, "systemctl start istio")
+
+
+def refused(lab: Lab, vm: str) -> bool:
+    return bool(on_vm(lab, vm, f"grep -E '{REFUSED}' /var/log/istio/istio.log | tail -n 1 || true"))
+
+
+def test_deleting_the_secret_revokes_the_token_and_renew_gives_a_new_one_once(
+    stack: Stack, lab: Lab, kubectl: Kubectl
+) -> None:
+    # A token of its own, in case the lab's has run out since it was started.
+    before = number(secret_of(kubectl)["name"])
+    stack.config["renew"] = [VM]
+    assert credential_changes(stack)["secret"] == "replace"
+    stack.up()
+    renewed = secret_of(kubectl)
+    assert (number(renewed["name"]), renewed["annotations"][BECAUSE]) == (before + 1, ASKED)
+    assert stack.states()[VM] == "healthy"
+    assert changes(stack.preview()) == {}, "a name that stays there does nothing more"
+
+    begin_anew(lab, VM)
+    eventually(lambda: on_vm(lab, VM, "cat /etc/certs/cert-chain.pem || true"), seconds=30, what="the token is good")
+    kubectl("delete", "secret", "-n", "vm-apps", renewed["name"])
+    time.sleep(12)  # the API server's cache of tokens
+    begin_anew(lab, VM)
+    eventually(lambda: refused(lab, VM), seconds=30, what="istiod refuses the revoked token")
+    assert on_vm(lab, VM, "ls /etc/certs") == "root-cert.pem\n"
+
+    del stack.config["renew"]
+    assert "token" not in credential_changes(stack), "what is revoked by hand stays revoked"
+    stack.config["renew"] = [VM]
+    kubectl("annotate", "configmap", "-n", "vm-apps", renewed["name"], "istio-vm-mesh/renew-")
+    stack.up()
+    again = secret_of(kubectl)
+    assert number(again["name"]) == before + 2
+    eventually(lambda: stack.live()[VM] == "healthy", seconds=60, what="the VM is back")
+    del stack.config["renew"]
+    assert set(credential_changes(stack)) == {"secret", "enrolled"}, "taking the name out mints nothing"
+    token = on_vm(lab, VM, f"sha256sum {TOKEN}")
+    stack.up()
+    assert on_vm(lab, VM, f"sha256sum {TOKEN}") == token
+    assert secret_of(kubectl)["uid"] == again["uid"]
+    assert changes(stack.preview()) == {}
+
+
+def test_a_vm_that_was_off_for_longer_than_its_certificate_lives_comes_back_with_one_up(
+    stack: Stack, lab: Lab, kubectl: Kubectl
+) -> None:
+    stack.billing["annotations"] = {"proxy.istio.io/config": yaml.safe_dump({"proxyMetadata": {"SECRET_TTL": "50s"}})}
+    stack.up()
+    before = number(secret_of(kubectl)["name"])
+    lab.vm_power_off(VM)
+    off = time.monotonic()
+    try:
+        # While it is off, no token could be brought to it: none is minted.
+        eventually(lambda: not has_entry(kubectl, "10.77.0.22"), seconds=90, what="istiod forgets the VM")
+        assert "token" not in credential_changes(stack)
+        time.sleep(max(0.0, 55 - (time.monotonic() - off)))
+    finally:
+        lab.vm_power_on(VM)
+    expired = "openssl x509 -checkend 0 -noout -in /etc/certs/cert-chain.pem || true"
+    assert "will expire" in on_vm(lab, VM, expired)
+    assert on_vm(lab, VM, f"ls {TOKEN} 2>/dev/null || true") == "", "a reboot loses the token"
+    time.sleep(10)
+    assert not has_entry(kubectl, "10.77.0.22"), "it cannot come back by itself"
+
+    assert credential_changes(stack)["secret"] == "replace"
+    assert VM + "-token" in changes(stack.preview())
+    assert not [name for name in changes(stack.preview()) if name.startswith("billing-1-")]
+    stack.up()
+    secret = secret_of(kubectl)
+    assert number(secret["name"]) == before + 1
+    assert secret["annotations"][BECAUSE] in (RAN_OUT, BARE)
+    assert stack.states() == {"billing-1": "healthy", VM: "healthy"}
+    assert credential_changes(stack) == {}
+
+
+ENTRY: dict[str, Any] = {
+    "apiVersion": "networking.istio.io/v1",
+    "kind": "WorkloadEntry",
+    "metadata": {"name": "guard-test", "namespace": "vm-apps"},
+    "spec": {"address": "10.77.0.70", "serviceAccount": "billing"},
+}
+
+
+def admitted(kubectl: Kubectl, group: str | None, address: str | None, namespace: str = "vm-apps") -> str:
+    """What the API server says of a WorkloadEntry; empty where it lets it in."""
+    metadata = {**ENTRY["metadata"], "namespace": namespace}
+    if group:
+        metadata["annotations"] = {"istio.io/autoRegistrationGroup": group}
+    spec = {"serviceAccount": "billing", **({"address": address} if address else {"network": "net1"})}
+    done = subprocess.run(
+        [*kubectl.argv, "create", "--dry-run=server", "-f", "-"],
+        input=json.dumps({**ENTRY, "metadata": metadata, "spec": spec}),
+        env=dict(kubectl.environment),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return done.stderr if done.returncode else ""
+
+
+def test_the_guard_admits_declared_addresses_and_what_is_not_its_own(joined: Stack, kubectl: Kubectl) -> None:
+    assert admitted(kubectl, "billing", "10.77.0.21") == ""
+    assert "no VM of workload billing has the address 10.77.0.70" in admitted(kubectl, "billing", "10.77.0.70")
+    assert "no VM of workload billing has the address" in admitted(kubectl, "billing", None)
+    assert admitted(kubectl, "ledger", "10.77.0.70") == "", "another group"
+    assert admitted(kubectl, None, "10.77.0.70") == "", "a static entry"
+    assert admitted(kubectl, "billing", "10.77.0.70", "default") == "", "another namespace's group"
+
+
+def test_the_guard_lets_istiod_mark_an_entry_that_is_on_its_way_out(joined: Stack, kubectl: Kubectl) -> None:
+    """Its address may not be declared any more; it stays where it is."""
+    static = {**ENTRY, "metadata": {**ENTRY["metadata"], "name": "guard-leaving"}}
+    kubectl("apply", "-f", "-", stdin=json.dumps(static))
+    try:
+        group = "istio.io/autoRegistrationGroup=billing"
+        place = ("workloadentry", "-n", "vm-apps", "guard-leaving")
+        with pytest.raises(AssertionError, match="no VM of workload billing"):
+            kubectl("annotate", *place, group)
+        kubectl("annotate", *place, "istio.io/disconnectedAt=now")
+    finally:
+        kubectl("delete", "workloadentry", "-n", "vm-apps", "guard-leaving")
+
+
+@pytest.fixture
+def thief(lab: Lab) -> Iterator[VmSpec]:
+    vm = VmSpec(name="thief", address="10.77.0.70")
+    lab.add_vm(vm)
+    yield vm
+    lab.remove_vm(vm.name)
+
+
+def test_a_stolen_token_registers_no_other_address(joined: Stack, lab: Lab, kubectl: Kubectl, thief: VmSpec) -> None:
+    """The thief sets itself up as billing-1 is, with a token of its account, under its own address."""
+    program = on_vm(lab, "billing-1", f"cat {HELPER}").replace("10.77.0.21", thief.address)
+    digest = next(word for word in program.split() if word.startswith("digest=")).partition("=")[2]
+    bound = ("--bound-object-kind=Secret", f"--bound-object-name={secret_of(kubectl, 'billing-1')['name']}")
+    token = kubectl("create", "token", "billing", "-n", "vm-apps", "--audience=istio-ca", "--duration=10m", *bound)
+    for argv, stdin in ((["sh", "/root/host", "configure"], ""), (["sh", HELPER, "enrol", digest], token)):
+        lab.vm_exec(thief.name, ["sh", "-c", "cat >/root/host"], stdin=program)
+        done = lab.vm_exec(thief.name, argv, stdin=stdin, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+    # It has a certificate: the token is good. But istiod takes it in at no address of its own.
+    certificate = "cat /etc/certs/cert-chain.pem 2>/dev/null || true"
+    eventually(lambda: on_vm(lab, thief.name, certificate), seconds=30, what="the thief gets a certificate")
+    said = "grep -h 'no VM of workload billing has the address 10.77.0.70' /var/log/istio/*.log || true"
+    eventually(lambda: on_vm(lab, thief.name, said), seconds=30, what="istiod refuses the registration")
+    assert not has_entry(kubectl, thief.address)
+    assert joined.live()["billing-1"] == "healthy"
