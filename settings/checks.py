@@ -121,12 +121,18 @@ def _workload(name: str, workload: Workload) -> Iterator[Problem]:
 
 
 def _ports(name: str, workload: Workload) -> Iterator[Problem]:
-    """Yield what is wrong with the ports of a workload."""
+    """Yield what is wrong with the ports of a workload and of its probe."""
     yield from _twice(workload.ports, "workloads", name, "ports")
-    for port_name, port in workload.ports.items():
+    ports: dict[tuple[str, ...], int] = {("ports", port_name): port for port_name, port in workload.ports.items()}
+    probe = workload.probe
+    if probe is not None and probe.http_get is not None:
+        ports["probe", "httpGet", "port"] = probe.http_get.port
+    if probe is not None and probe.tcp_socket is not None:
+        ports["probe", "tcpSocket", "port"] = probe.tcp_socket.port
+    for keys, port in ports.items():
         if port in ENVOY_PORTS:
             yield Problem(
-                path=join("workloads", name, "ports", port_name),
+                path=join("workloads", name, *keys),
                 what=f"one of the sidecar's own ports ({ENVOY_PORTS[0]}-{ENVOY_PORTS[-1]})",
                 got=port,
                 right="let the application listen on another one",
