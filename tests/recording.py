@@ -43,6 +43,8 @@ class Registered:
     secret_outputs: frozenset[str]
     remote: bool
     delete_before_replace: bool
+    ignored: tuple[str, ...]
+    """Inputs whose changes are ignored."""
 
     @property
     def parent_name(self) -> str:
@@ -99,6 +101,7 @@ class Recorder(pulumi_mocks.MockMonitor):
                 secret_outputs=frozenset(request.additionalSecretOutputs),
                 remote=request.remote,
                 delete_before_replace=request.deleteBeforeReplace,
+                ignored=tuple(request.ignoreChanges),
             )
         lost = self.lost & set(request.dependencies)
         if request.name in self.failing or lost:

@@ -1,6 +1,7 @@
 """What a VM answers when it is looked at, from the shell program itself, and what is made of it."""
 
 import dataclasses
+import re
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -111,7 +112,7 @@ def test_a_record_comes_back_as_it_was_given(shell: str, tmp_path: Path) -> None
     """So a repaired VM gets the same command again, which is no change."""
     changed = look(shell, tmp_path, edit("etc/istio/config/mesh", "mesh1", "$(touch x) `'\"\\ END\r\tä"))
     step = configure(HOST, changed.record)
-    taken = step.command.replace("mktemp -t istio-vm-mesh.XXXXXX", f"echo {tmp_path}/taken").replace('sh "$f"', "true")
+    taken = re.sub(r"\$\(mktemp [^)]*\)", f"{tmp_path}/taken", step.command).replace('sh "$f"', "true")
     subprocess.run([shell, "-c", taken], input=step.stdin.encode(), check=True, timeout=10)
     lines = (tmp_path / "taken").read_text().removeprefix(step.stdin).splitlines()
     told = "\n".join(line.replace("#drift: ", "record ", 1) for line in lines)

@@ -39,8 +39,10 @@ facts_rules() {
 		! has "$tables-save" || "$tables-save" 2>/dev/null | grep -E 'ISTIO_|istio-vm-mesh' | sed "s/^/$tables: /"
 	done
 }
-{# Whether the redirection is as it was when the sidecar was confirmed; true where it never was. #}
-rules_kept() {
+{# Whether a sidecar that runs has what it needs at its next start, and its redirection is as it was when it was
+    confirmed, if it ever was. #}
+intact() {
+	[ -s "$root/etc/certs/key.pem" ] && [ -s "$root/etc/certs/cert-chain.pem" ] || return 1
 	[ ! -e "$state/as-confirmed" ] || [ "$(facts_rules)" = "$(grep -E '^ip6?tables: ' "$state/as-confirmed")" ]
 }
 {# Reads, and changes nothing. The last line says that it has come to its end. #}

@@ -42,7 +42,7 @@ enrol() {
 	take_identity
 	enabled=$(systemctl is-enabled istio 2>/dev/null) || :
 	systemctl -q enable istio 2>/dev/null
-	if as_configured && rules_kept; then
+	if as_configured && intact; then
 		{# A start that a run before this one has not confirmed: this one gets its time for it. #}
 		! [ -e "$state/unconfirmed" ] || set_timer
 		echo 'the sidecar runs as configured'
@@ -52,8 +52,10 @@ enrol() {
 }
 {# The files as `configure` wrote them, after a start with them was taken back. #}
 bring_back() {
+	bring_package_back
 	rm -f "$state/taken-back" "$state/told"
 	write_files
+	remember configured
 	systemctl daemon-reload
 	rm -f "$run/started"
 }

@@ -28,6 +28,8 @@ time_is_up() {
 {# take_back WHY: the host as it was before the sidecar was started; each step is tried whatever became of the others. #}
 take_back() {
 	active='' enabled=''
+	forget configured
+	forget confirmed
 	read -r active enabled _ <"$state/unconfirmed" || :
 	systemctl stop --no-block istio 2>/dev/null || :
 	clean_rules || :
@@ -37,9 +39,11 @@ take_back() {
 		for file in identity key.pem cert-chain.pem; do
 			! [ -e "$state/certs/$file" ] || mv -f "$state/certs/$file" "$([ "$file" = identity ] && echo "$state" || echo "$root/etc/certs")/" || :
 		done
+		package=$(put_package_back)
 		sh "$state/confirmed" locked restore >/dev/null 2>&1 || :
 		systemctl daemon-reload || :
 		back='redirection and DNS capture were taken back, and the configuration before, with its block in /etc/hosts, was restored'
+		back=$back$package
 	else
 		put_hosts '' >/dev/null || :
 		back='redirection, DNS capture and the block in /etc/hosts were taken back'

@@ -1,0 +1,170 @@
+"""Looking at VMs over ssh, against real ssh servers in this process: in parallel, verified, and within the deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import asyncssh
+import pytest
+from pydantic import SecretStr
+
+from hosts.observe import OBSERVE, Found
+from observation.reader import Target, look
+from settings import Connection
+from settings.result import BastionLogin
+
+HOST_KEY, OTHER_KEY, USER_KEY, STRANGER = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(4))
+ANSWER = "123 45\nrecord as it was\nend\n"
+
+
+def public(key: asyncssh.SSHKey) -> str:
+    return " ".join(key.export_public_key().decode().split()[:2])
+
+
+class Server:
+    """VMs of a test: all at one address, each with a port and what it says to the command that looks."""
+
+    def __init__(self) -> None:
+        self.commands: list[str] = []
+        self.logins = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._servers: list[Any] = []
+
+    def start(self, seconds: float = 0, *, silent: bool = False) -> int:
+        """Return the port of a new VM, which takes so long for an answer, or never says a word."""
+
+        async def answer(process: asyncssh.SSHServerProcess[str]) -> None:
+            self.commands.append(process.command or "")
+            await asyncio.sleep(seconds)
+            process.stdout.write(ANSWER)
+            process.exit(0)
+
+        async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        async def listen() -> int:
+            if silent:
+                server = await asyncio.start_server(swallow, "127.0.0.1", 0)
+                self._servers.append(server)
+                return int(server.sockets[0].getsockname()[1])
+            acceptor = await asyncssh.create_server(
+                lambda: self._Login(self),
+                "127.0.0.1",
+                0,
+                server_host_keys=[HOST_KEY],
+                authorized_client_keys=asyncssh.import_authorized_keys(public(USER_KEY)),
+                process_factory=answer,
+            )
+            self._servers.append(acceptor)
+            return int(acceptor.get_port())
+
+        return asyncio.run_coroutine_threadsafe(listen(), self._loop).result(10)
+
+    class _Login(asyncssh.SSHServer):
+        def __init__(self, server: Server) -> None:
+            self._server = server
+
+        def auth_completed(self) -> None:
+            self._server.logins += 1
+
+        def connection_requested(self, host: str, port: int, *origin: Any) -> bool:
+            return True
+
+    def stop(self) -> None:
+        async def close() -> None:
+            for server in self._servers:
+                server.close()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(close(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    running = Server()
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def target(port: int, *, host_key: asyncssh.SSHKey = HOST_KEY, key: asyncssh.SSHKey = USER_KEY, **more: Any) -> Target:
+    private = SecretStr(key.export_private_key().decode())
+    connection = Connection(user="root", port=port, host_key=public(host_key), private_key=private, **more)
+    return Target(address="127.0.0.1", connection=connection)
+
+
+def test_all_are_asked_at_once_by_one_connection_each(server: Server) -> None:
+    targets = {f"vm-{n}": target(server.start(0.5)) for n in range(4)}
+    begin = time.monotonic()
+    assert look(targets) == dict.fromkeys(targets, Found(record=("as it was",)))
+    assert time.monotonic() - begin < 1.5
+    assert server.commands == [OBSERVE] * 4
+    assert server.logins == 4
+
+
+def test_one_that_hangs_costs_the_deadline_and_nothing_from_the_others(server: Server) -> None:
+    silent, slow = server.start(silent=True), server.start(5)
+    targets = {"silent": target(silent), "slow": target(slow), "good": target(server.start())}
+    begin = time.monotonic()
+    found = look(targets, seconds=1)
+    assert time.monotonic() - begin < 2
+    assert found["good"] == Found(record=("as it was",))
+    assert found["silent"] == Found(unknown=f"ssh to 127.0.0.1:{silent}: no answer within 1 s")
+    assert found["slow"] == Found(unknown=f"ssh to 127.0.0.1:{slow}: no answer within 1 s")
+
+
+def test_who_cannot_be_trusted_or_does_not_trust_is_reported(server: Server) -> None:
+    port = server.start()
+    found = look(
+        {
+            "other": target(port, host_key=OTHER_KEY),
+            "stranger": target(port, key=STRANGER),
+            "off": target(1),
+            "sealed": Target(
+                address="127.0.0.1", connection=Connection(user="root", port=1, host_key=public(HOST_KEY))
+            ),
+        }
+    )
+    assert {name: vm.unknown.partition(": ")[2] for name, vm in found.items()} == {
+        "other": "another host key than the one that is expected",
+        "stranger": "user root could not log in",
+        "off": "connection refused",
+        "sealed": "its private key is encrypted in the stack file, which only Pulumi can read",
+    }
+    assert server.commands == []
+
+
+def test_vms_behind_a_bastion_share_one_connection_to_it(server: Server) -> None:
+    private = SecretStr(USER_KEY.export_private_key().decode())
+    bastion = BastionLogin(
+        host="127.0.0.1", user="jump", port=server.start(), host_key=public(HOST_KEY), private_key=private
+    )
+    targets = {f"vm-{n}": target(server.start(), bastion=bastion) for n in range(3)}
+    assert look(targets) == dict.fromkeys(targets, Found(record=("as it was",)))
+    assert server.logins == 4
+
+
+def test_it_can_be_called_by_what_an_event_loop_runs(server: Server) -> None:
+    """As Pulumi's SDK runs the program."""
+    port = server.start()
+
+    async def program() -> dict[str, Found]:
+        return look({"vm": target(port)})
+
+    loop = asyncio.new_event_loop()
+    assert loop.run_until_complete(program()) == {"vm": Found(record=("as it was",))}
+    loop.close()
