@@ -62,10 +62,8 @@ registration = Registration(
     RegistrationArgs(
         access=access,
         vms=list(declared_vms(stack).values()),
-        steps={
-            **{name: machine.steps for name, machine in machines.items()},
-            **{name: steps for workload in workloads.values() for name, steps in workload.static_steps.items()},
-        },
+        steps={name: machine.steps for name, machine in machines.items()}
+        | {name: steps for workload in workloads.values() for name, steps in workload.static_steps.items()},
         drift={name: vm.summary for name, vm in found.items()},
     ),
 )

@@ -114,7 +114,7 @@ def come_back(args: EntryArgs, configuration: str) -> str:
             f"end=$(($(date +%s) + {HEALTHY_SECONDS}))",
             "while :; do",
             f"  seen=$({get}) || exit 1",
-            f"  case $seen in {mark}/True/?*) exit 0 ;; esac",
+            f"  case $seen in {mark}/True/[0-9]*) exit 0 ;; esac",
             '  [ "$(date +%s)" -lt "$end" ] || break',
             "  sleep 0.5",
             "done",

@@ -2,7 +2,7 @@
 
 import json
 import runpy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from recording import UNKNOWN, Run, public_text, run
 
-from registration import reader
+from registration import reader, waves, waves_reader
 from registration.ladder import Reachability
 from registration.request import parse
 
@@ -90,14 +90,32 @@ def entries(*addresses: str) -> list[dict[str, Any]]:
 ALL = ("10.77.0.21", "10.77.0.22", "10.77.0.23")
 
 
-def run_program(*, preview: bool = False, failing: Iterable[str] = (), there: Iterable[str] = ALL) -> Run:
-    """Run `__main__.py`; the mesh's answers are made up, the reader is the real one."""
+def run_program(
+    *,
+    preview: bool = False,
+    failing: Iterable[str] = (),
+    there: Iterable[str] = ALL,
+    serving: Sequence[dict[str, Any]] = (),
+) -> Run:
+    """Run `__main__.py`; the mesh's answers are made up, the reader is the real one.
+
+    Args:
+        preview: Whether it is one.
+        failing: Resources that fail.
+        there: Addresses that are registered at the end.
+        serving: WorkloadEntries at the beginning.
+    """
 
     def invoked(command: str, args: dict[str, Any]) -> str:
         if "istio-ca-root-cert" in command:
             return "" if preview else ROOT
         if "istio-eastwestgateway" in command:
             return "" if preview else '[{"ip": "10.77.0.200"}]'
+        if command.endswith("-m registration.credential_reader"):
+            return json.dumps({vm["vm"]["name"]: {"number": 1} for vm in json.loads(args["stdin"])["holders"]})
+        if command.endswith("-m registration.waves_reader"):
+            get = {reader.ENTRIES: {"items": serving}}.get
+            return waves.dump(waves_reader.read(parse(args["stdin"]).vms, get))
         assert command.endswith("-m registration.reader"), command
         sources = reader.Sources(
             get=lambda path: {"items": entries(*there)} if path == reader.ENTRIES else {},
@@ -130,7 +148,11 @@ def test_the_bill_of_materials(done: Run) -> None:
         ("istiovm:index:VirtualMachine", "billing-1"),
         ("istiovm:index:VirtualMachine", "billing-2"),
         ("istiovm:index:VirtualMachine", "ledger-1"),
+        ("istiovm:index:Credentials", "credentials"),
+        ("istiovm:index:RegistrationGuard", "billing-guard"),
+        ("istiovm:index:RegistrationGuard", "ledger-guard"),
         ("istiovm:index:Registration", "registration"),
+        ("istiovm:index:Rollout", "rollout"),
     }
 
 
@@ -203,7 +225,7 @@ def test_no_secret_stands_where_it_can_be_read(done: Run) -> None:
         assert not [secret for secret in secrets if secret in text]
 
 
-@pytest.mark.parametrize("step", ["configure", "secret", "token", "entry", "enrol", "confirm"])
+@pytest.mark.parametrize("step", ["configure", "secret", "token", "entry", "enrol", "healthy", "confirm"])
 def test_one_failed_vm_leaves_every_output_whole(project: Path, step: str) -> None:
     done = run_program(failing=[f"billing-1-{step}"], there=ALL[1:])
     vms = done.values["registration"]["vms"]
@@ -214,6 +236,17 @@ def test_one_failed_vm_leaves_every_output_whole(project: Path, step: str) -> No
     }
     assert f"billing-1-{step}" in vms["billing-1"]["hint"]
     assert UNKNOWN not in json.dumps(done.values)
+
+
+def test_vms_that_serve_change_one_after_the_other_and_the_first_failure_halts_the_rest(project: Path) -> None:
+    done = run_program(serving=entries("10.77.0.21", "10.77.0.22"), failing=["billing-1-confirm"])
+    assert "rollout-halted" not in done["billing-1-configure"].inputs["create"]
+    halted = done["billing-2-configure"].inputs["create"]
+    assert "the change of billing has stopped at billing-1, in wave 1 of 2" in halted
+    assert "left as they are: billing-2" in halted
+    assert "rollout-halted" not in done["ledger-1-configure"].inputs["create"]
+    order = list(done.monitor.registered)
+    assert order.index("billing-1-confirm") < order.index("billing-2-configure")
 
 
 def test_the_first_preview_knows_what_does_not_come_from_the_cluster(project: Path) -> None:

@@ -6,15 +6,19 @@ confirm() {
 	doing='confirming the sidecar'
 	tell_taken_back
 	if [ -e "$state/told" ]; then start_again; fi
+	{# The first line is a token's name; what follows is why the mesh does not take the VM back. #}
+	verdict=$(sed 1d)
+	[ -z "$verdict" ] || not_back "$verdict"
 	{# Only a connection that is new since the start gets here. #}
 	! [ -e "$state/unconfirmed" ] || current >"$state/proved"
 	end=$(($(date +%s) + patience))
 	until as_configured && ready && [ -s /etc/certs/cert-chain.pem ] && resolves_still; do
 		tell_taken_back
-		[ "$(date +%s)" -lt "$end" ] || give_up
+		[ "$(date +%s)" -lt "$end" ] || give_up "$(diagnose)" "not ready after $patience s"
 		sleep 0.25
 	done
 	disarm
+	forget_packages
 	cp "$0" "$state/confirmed"
 	remember confirmed
 	certificate=null
@@ -39,11 +43,11 @@ start_again() {
 	systemctl -q enable istio 2>/dev/null
 	start >&2
 }
-{# Fails with the reason; an unconfirmed start is taken back first, without waiting for the timer. #}
+{# give_up REASON WHY: fails with the reason; an unconfirmed start is taken back first, without waiting for the timer. #}
 give_up() {
-	reason=$(diagnose)
+	reason=$1
 	if [ -e "$state/unconfirmed" ]; then
-		take_back "not ready after $patience s"
+		take_back "$2"
 		mv -f "$state/taken-back" "$state/told"
 		reason="$reason,\"more\":[{$(error taken-back "$(cat "$state/told")" 'correct what is wrong, then run up again')}]"
 	fi

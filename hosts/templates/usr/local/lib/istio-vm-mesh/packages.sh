@@ -54,7 +54,7 @@ check_package() {
 {# fetch FILE: the package: the copy that came over ssh, which lies where the session starts, the one that was
     installed last time, or what the URL leads to. #}
 fetch() {
-	for source in "$copied" "$state/package.$family"; do
+	for source in "$copied" "$state/package.$family" "$state/previous.$family" "$state/refused.$family"; do
 		! sha256sum "$source" 2>/dev/null | grep -q "^$sha256 " || { cp "$source" "$1"; return; }
 	done
 	if [ -n "$copied" ]; then
@@ -68,6 +68,7 @@ fetch() {
 }
 install_package() {
 	if ! installed; then
+		keep_package
 		fact=$(manager install "$new" 2>&1 </dev/null) || :
 		{# dpkg leaves a package half installed; then there is no version. #}
 		[ -n "$(package_version)" ] || fail package-install "$(printf %s "$fact" | tail -n 3)" 'correct what the package manager complains about'
