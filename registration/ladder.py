@@ -151,7 +151,7 @@ def climb(
     reachability: Reachability | None,
     now: datetime,
 ) -> VmState:
-    """The state of one VM.
+    """The state of one VM that has a sidecar.
 
     Args:
         vm: The declaration.
@@ -162,12 +162,12 @@ def climb(
     """
     evidence = evidence or Evidence()
     entry = find_entry(vm, mesh.entries)
-    if vm.static:
-        return _static(vm, entry, mesh, evidence, reachability)
     if evidence.failed:
-        return _failed(evidence.failed, entry, reachability)
+        return failed_state(evidence.failed, entry, reachability)
     if evidence.drift:
-        return VmState(state=State.DRIFTED, reason=evidence.drift, hint="`preview` shows the lines, `up` puts them back")
+        return VmState(
+            state=State.DRIFTED, reason=evidence.drift, hint="`preview` shows the lines, `up` puts them back"
+        )
     if entry is not None:
         found = _from_entry(vm, entry, mesh, now)
         if found.state != State.STALE or reachability is None or reachability.reachable:
@@ -241,32 +241,8 @@ def _from_entry(vm: DeclaredVm, entry: Mapping[str, Any], mesh: Mesh, now: datet
     )
 
 
-def _static(
-    vm: DeclaredVm,
-    entry: Mapping[str, Any] | None,
-    mesh: Mesh,
-    evidence: Evidence,
-    reachability: Reachability | None,
-) -> VmState:
-    """A VM without a sidecar gets as far as `reachable`: clients find it, and its application answers."""
-    if evidence.failed:
-        return _failed(evidence.failed, None, None)
-    if entry is None:
-        return VmState(
-            state=State.DECLARED,
-            reason=mesh.error or "its WorkloadEntry is not there",
-            hint="check the cluster's address and credentials" if mesh.error else "run `up`",
-        )
-    if reachability is None or not reachability.reachable:
-        return VmState(
-            state=State.UNREACHABLE if reachability else State.DECLARED,
-            reason=reachability.detail if reachability else "its application was not asked",
-            hint=f"check that {vm.name} is on, that {vm.address} is its address and that its application answers",
-        )
-    return VmState(state=State.REACHABLE, since=entry["metadata"].get("creationTimestamp"))
-
-
-def _failed(resource: str, entry: Mapping[str, Any] | None, reachability: Reachability | None) -> VmState:
+def failed_state(resource: str, entry: Mapping[str, Any] | None, reachability: Reachability | None) -> VmState:
+    """The state of a VM of which a step failed or was left out."""
     unreachable = reachability is not None and not reachability.reachable
     reason = reachability.detail if unreachable and reachability is not None else f"{resource} failed or did not run"
     if entry is not None and CONNECTED_AT in _annotations(entry):

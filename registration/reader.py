@@ -30,6 +30,7 @@ from registration.ladder import (
     needs_controllers,
 )
 from registration.request import Request, parse, report
+from registration.static_vms import climb_static
 
 ENTRIES = "/apis/networking.istio.io/v1/workloadentries"
 API_SECONDS = 5
@@ -135,7 +136,13 @@ def _runs(pod: Mapping[str, Any]) -> bool:
 
 
 def _climb_all(request: Request, mesh: Mesh, probes: Mapping[str, Reachability], now: datetime) -> dict[str, VmState]:
-    return {vm.name: climb(vm, mesh, request.evidence.get(vm.name), probes.get(vm.name), now) for vm in request.vms}
+    states = {}
+    for vm in request.vms:
+        evidence, reached = request.evidence.get(vm.name), probes.get(vm.name)
+        states[vm.name] = (
+            climb_static(vm, mesh, evidence, reached) if vm.static else climb(vm, mesh, evidence, reached, now)
+        )
+    return states
 
 
 def _probe(request: Request, states: Mapping[str, VmState], sources: Sources) -> dict[str, Reachability]:
