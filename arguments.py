@@ -248,6 +248,8 @@ def machine_args(
         wanted_token=credentials.wanted[name],
         renew=name in stack.renew,
         found=found.get(name, Found()),
+        confirm_within=stack.hosts.confirm_within,
+        remove_unreachable=stack.hosts.remove_unreachable if vm.remove_unreachable is None else vm.remove_unreachable,
         turn=turns[name],
         after=[*way.ready, *namespace.ready, *workload.ready],
     )

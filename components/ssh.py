@@ -41,17 +41,30 @@ class SshLogin:
     """Of the agent; None for the one that the environment names, whose path changes and is kept in no state."""
 
 
-def connection_args(vm: SshLogin, bastion: SshLogin | None = None) -> command.remote.ConnectionArgs:
-    """The connection to a VM, through a bastion where there is one."""
+def connection_args(
+    vm: SshLogin, bastion: SshLogin | None = None, *, outlast: int = 0
+) -> command.remote.ConnectionArgs:
+    """The connection to a VM, through a bastion where there is one.
+
+    Args:
+        vm: The VM.
+        bastion: The machine through which ssh goes.
+        outlast: Seconds for which it is dialled at least, where a VM that does not answer will soon do so again. The
+            provider's pauses between two dials grow to five seconds within eight dials.
+    """
+    patience = 8 + outlast // 5 if outlast else 0
     if bastion is None:
         return command.remote.ConnectionArgs(
-            **_login(vm), dial_error_limit=DIAL_ERRORS, per_dial_timeout=DIAL_SECONDS, proxy=None
+            **_login(vm), dial_error_limit=patience or DIAL_ERRORS, per_dial_timeout=DIAL_SECONDS, proxy=None
         )
     proxy = command.remote.ProxyConnectionArgs(
         **_login(bastion), dial_error_limit=BASTION_DIAL_ERRORS, per_dial_timeout=BASTION_DIAL_SECONDS
     )
     return command.remote.ConnectionArgs(
-        **_login(vm), dial_error_limit=THROUGH_BASTION_ERRORS, per_dial_timeout=DIAL_SECONDS, proxy=proxy
+        **_login(vm),
+        dial_error_limit=patience or THROUGH_BASTION_ERRORS,
+        per_dial_timeout=DIAL_SECONDS,
+        proxy=proxy,
     )
 
 

@@ -218,8 +218,9 @@ class VirtualMachine(pulumi.ComponentResource):
     Creates, in this order: `configure` (the host's package and files), a Secret that the token is bound to, `token`,
     `entry` (takes a VM that changes out of the mesh), `enrol` (takes the token and starts the sidecar), `healthy`
     (waits until a VM that has changed is in the mesh again), `confirm` (its evidence, or the way back) and `enrolled`
-    (a mark that the token was used). A VM that may leave unreachable has a `departure` besides. Deletion goes the other way: the sidecar drains and stops, its entry goes, the
-    token is revoked, the host is as it was. A changed address replaces all of them, a new token the Secret and mark.
+    (a mark that the token was used). Deletion goes the other way: the sidecar drains and stops, its entry goes, the
+    token is revoked, the host is as it was; of a VM that may leave unreachable, `departure` does that. A changed
+    address replaces all of them, a new token the Secret and mark.
 
     Outputs: `steps`, each step's standard output by resource name.
     """

@@ -137,6 +137,11 @@ def drain(desired: DesiredHost) -> str:
     return f"if [ -e {HELPER} ]; then sh {HELPER} drain {desired.address}; fi"
 
 
+def take_down(address: str) -> str:
+    """Return the command that undoes everything by the program that is on the VM; a VM without it is a success."""
+    return f"if [ -e {HELPER} ]; then sh {HELPER} remove {address}; fi"
+
+
 def confirm(desired: DesiredHost, mark: str = "") -> Step:
     """Wait until the sidecar is ready; prints the evidence as one line of JSON."""
     return Step(command=f"sh {HELPER} confirm {digest(desired)}{mark and f' repair-{mark}'}")

@@ -12,6 +12,7 @@ from settings.model import Model
 from settings.route_models import Route
 from settings.scalars import (
     Address,
+    ConfirmSeconds,
     DnsLabel,
     DnsName,
     FilePath,
@@ -123,11 +124,18 @@ class Hosts(Model):
     routes: Sequence[Route] = ()
     """Ways into the cluster's network, which each VM sets up when it boots; a VM's own `routes` replace them."""
     existing_sidecar: Literal["refuse", "adopt"] = "refuse"
-    """What to do with a VM that has an Istio sidecar which this program did not install: `refuse` the VM and leave it as
-    it is, or `adopt` the sidecar: from then on it is as if it had been installed here, also when the VM leaves."""
+    """What to do with a VM that has an Istio sidecar which this program did not install: `refuse` the VM and leave it
+    as it is, or `adopt` the sidecar. When the VM leaves, an adopted one stays, with the files that it had; its version
+    stays too where it has become another one."""
     token_minutes: TokenMinutes = 60
     """Life in minutes of the token that a VM enrols with once; afterwards its certificate renews itself. A change mints
     new ones."""
+    confirm_within: ConfirmSeconds = 120
+    """Seconds after a start of the sidecar in which a new ssh connection must confirm it. Else the VM takes back by
+    itself what the start has changed (redirection, DNS capture, its block in `/etc/hosts`): nobody is locked out."""
+    remove_unreachable: bool = False
+    """Whether a VM may leave the stack, or go with it, although it does not answer. Its entry and token go, and a
+    warning says what remains on it. Takes effect with an `up`: run one before the VM is taken out of the stack."""
     rollout: Rollout = Rollout()
     """How VMs that serve are changed."""
     ssh: Ssh = Ssh()

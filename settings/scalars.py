@@ -160,6 +160,14 @@ def _token_minutes(value: int) -> None:
 TokenMinutes = Annotated[int, Kind("a number from 10 to 60", _token_minutes)]
 """Life of a token: TokenRequest refuses less than 600 s."""
 
+
+def _confirm_seconds(value: int) -> None:
+    if not 20 <= value <= 600:
+        raise Refused("not from 20 to 600", "20, within which a sidecar can be ready, to 600")
+
+
+ConfirmSeconds = Annotated[int, Kind("a number from 20 to 600", _confirm_seconds)]
+
 Seconds = Annotated[int, Kind("a number from 0", _at_least(0))]
 Count = Annotated[int, Kind("a number from 1", _at_least(1))]
 

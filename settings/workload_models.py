@@ -132,6 +132,8 @@ class VirtualMachine(Model):
     """Routes of this VM, in place of `hosts.routes`; `[]`: none."""
     labels: Mapping[LabelKey, LabelValue] = {}
     """Labels of this VM, over the workload's."""
+    remove_unreachable: bool | None = None
+    """Whether this VM may leave although it does not answer, in place of `hosts.removeUnreachable`."""
     sidecar: Sidecar | None = None
     """The sidecar's packages for this VM, in place of the workload's: to try another version on one VM first."""
 

@@ -43,6 +43,7 @@ class Registered:
     secret_outputs: frozenset[str]
     remote: bool
     delete_before_replace: bool
+    retain_on_delete: bool
     ignored: tuple[str, ...]
     """Inputs whose changes are ignored."""
 
@@ -101,6 +102,7 @@ class Recorder(pulumi_mocks.MockMonitor):
                 secret_outputs=frozenset(request.additionalSecretOutputs),
                 remote=request.remote,
                 delete_before_replace=request.deleteBeforeReplace,
+            retain_on_delete=request.retainOnDelete,
                 ignored=tuple(request.ignoreChanges),
             )
         lost = self.lost & set(request.dependencies)

@@ -10,8 +10,8 @@ from recording import UNKNOWN, Run, public_text, run, secrets
 
 from components.kubectl import ClusterAccess
 from components.ssh import SshLogin
-from components.virtual_machine import VirtualMachine, VirtualMachineArgs, desired_host
-from hosts.plan import Package, configure, confirm, drain, enrol, unconfigure
+from components.virtual_machine import VirtualMachine, VirtualMachineArgs, desired_host, withdrawal
+from hosts.plan import Package, Withdrawal, configure, confirm, drain, enrol, unconfigure
 from registration.credentials import Wanted
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nnot to be seen\n-----END OPENSSH PRIVATE KEY-----\n"
@@ -106,7 +106,20 @@ def test_connections_are_verified_and_give_up_soon(done: Run) -> None:
         (connection,) = [s for s in secrets(done[f"billing-1-{step}"].inputs) if isinstance(s, dict)]
         assert connection["host"] == "10.77.0.21"
         assert connection["hostKey"] == "ssh-ed25519 AAAA"
-        assert (connection["dialErrorLimit"] + 1) * connection["perDialTimeout"] < 20
+        if step != "confirm":
+            assert (connection["dialErrorLimit"] + 1) * connection["perDialTimeout"] < 20
+
+
+def pauses(dials: int) -> float:
+    """Seconds between so many dials: sdk/go/common/util/retry of Pulumi, 0.1 s that grow by half, to 5 s at most."""
+    return sum(min(0.1 * 1.5**n, 5.0) for n in range(dials))
+
+
+def test_a_vm_that_is_locked_out_is_dialled_until_it_has_taken_that_back() -> None:
+    for seconds in (20, 120, 600):
+        done = vm_run(confirm_within=seconds)
+        (connection,) = [s for s in secrets(done["billing-1-confirm"].inputs) if isinstance(s, dict)]
+        assert seconds + 10 < pauses(int(connection["dialErrorLimit"])) < seconds + 25
 
 
 def test_nothing_logs_and_no_output_goes_into_an_environment(done: Run) -> None:
@@ -216,3 +229,38 @@ def test_a_vm_says_with_which_configuration_it_registers() -> None:
 def test_why_a_vm_is_not_back_is_told_to_it() -> None:
     """`healthy` prints it, and `confirm` takes the VM back to what it was."""
     assert vm_run()["billing-1-confirm"].inputs["stdin"].split("\n", 1)[1] == "output of billing-1-healthy"
+
+
+@pytest.mark.parametrize(
+    ("probe", "found"),
+    [
+        (None, None),
+        ({"exec": {"command": ["true"]}}, None),
+        ({"httpGet": {"port": 8080, "host": "example.com"}}, None),
+        ({"httpGet": {"port": 8080}}, Withdrawal(probe_at="10.77.0.21:8080", seconds=12)),
+        (
+            {"tcpSocket": {"port": 90, "host": "10.77.0.21"}, "periodSeconds": 2, "failureThreshold": 3},
+            Withdrawal(probe_at="10.77.0.21:90", seconds=8),
+        ),
+    ],
+)
+def test_a_vm_is_taken_out_of_service_by_its_probe(probe: dict[str, Any] | None, found: Withdrawal | None) -> None:
+    assert withdrawal("10.77.0.21", probe) == found
+
+
+def test_only_a_vm_that_may_leave_unreachable_has_a_departure(done: Run) -> None:
+    assert not any(done[f"billing-1-{step}"].retain_on_delete for step in STEPS)
+    leaving = vm_run(remove_unreachable=True)
+    assert leaving.names - done.names == {"billing-1-departure"}
+    departure = leaving["billing-1-departure"]
+    assert departure.inputs["create"] == ":"
+    assert "update" not in departure.inputs
+    assert departure.inputs["triggers"] == ["10.77.0.21"]
+    # The host's own steps would fail on a dead VM: changing and keeping them needs no connection.
+    assert {f"billing-1-{step}" for step in ("configure", "enrol", "confirm")} == {
+        name for name in leaving.names if leaving[name].retain_on_delete
+    }
+    # A dead VM fails these, and must not keep the departure from being told of.
+    assert not departure.dependency_names & {"billing-1-configure", "billing-1-enrol", "billing-1-confirm"}
+    assert "billing-1-secret" in departure.dependency_names
+    assert "not to be seen" not in public_text(departure.inputs)
