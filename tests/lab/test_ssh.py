@@ -6,7 +6,8 @@ import base64
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from stack import PROJECT, Kubectl, Stack, changes
 
 from components import ssh
-from lab.engine.providers.base import Context
+from lab.engine.providers.base import Context, ProviderError
 from lab.engine.providers.command import REMOTE, CommandProvider
 from lab.runtime import Lab
 from lab.spec import VmSpec
@@ -124,11 +125,10 @@ def test_a_vm_joins_and_leaves_over_a_bastion_with_an_agent_as_another_user_at_a
     assert left.stdout == ""
 
 
-def test_fifty_vms_at_once_pass_one_bastion(lab: Lab, inner: VmSpec) -> None:
-    """Its sshd has OpenSSH's own limit, at which it hangs up on some of so many."""
-    key = KEY.read_text()
-    login = {"user": "root", "privateKey": key}
-    connection = {
+def through_gate(inner: VmSpec) -> dict[str, Any]:
+    """The connection that the program would make, as the provider gets it."""
+    login = {"user": "root", "privateKey": KEY.read_text()}
+    return {
         **login,
         "host": inner.address,
         "port": PORT,
@@ -143,14 +143,28 @@ def test_fifty_vms_at_once_pass_one_bastion(lab: Lab, inner: VmSpec) -> None:
             "perDialTimeout": ssh.BASTION_DIAL_SECONDS,
         },
     }
+
+
+def on_inner(inner: VmSpec, command: str, report: Callable[[str], None] = print) -> str:
+    """Run a command behind the bastion and return what it printed."""
     provider = CommandProvider({})
+    inputs = provider.check(REMOTE, None, {"connection": through_gate(inner), "create": command}, name="c")
+    context = Context(urn="urn:pulumi:dev::p::command:remote:Command::c", report=report)
+    return str(provider.create(REMOTE, inputs, context)[1]["stdout"])
+
+
+def test_fifty_vms_at_once_pass_one_bastion(lab: Lab, inner: VmSpec) -> None:
+    """Its sshd has OpenSSH's own limit, at which it hangs up on some of so many."""
     retried: list[str] = []
-
-    def work(number: int) -> str:
-        inputs = provider.check(REMOTE, None, {"connection": connection, "create": f"echo {number}"}, name="c")
-        context = Context(urn="urn:pulumi:dev::p::command:remote:Command::c", report=retried.append)
-        return str(provider.create(REMOTE, inputs, context)[1]["stdout"])
-
     with ThreadPoolExecutor(VMS) as pool:
-        assert list(pool.map(work, range(VMS))) == [str(number) for number in range(VMS)]
-    assert [line for line in retried if "dial" in line], "the bastion has hung up on nobody, so this shows nothing"
+        done = pool.map(lambda number: on_inner(inner, f"echo {number}", retried.append), range(VMS))
+        assert list(done) == [str(number) for number in range(VMS)]
+    assert retried, "the bastion has hung up on nobody, so this shows nothing"
+
+
+def test_a_dead_vm_behind_a_bastion_fails_within_20_seconds(lab: Lab, inner: VmSpec) -> None:
+    lab.vm_power_off(inner.name)
+    begin = time.monotonic()
+    with pytest.raises(ProviderError, match="the proxy could not connect"):
+        on_inner(inner, "true")
+    assert time.monotonic() - begin < 20
