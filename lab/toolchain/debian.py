@@ -9,6 +9,7 @@ import os
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab.progress import Progress
@@ -38,6 +39,28 @@ UNPACKED = {
     "containernetworking-plugins": "1.1.1~",
     "etcd-server": "3.4.23~",
     "runc": "1.1.5~",
+}
+
+# rpm and what it needs beyond the VMs' root, for the tests of rpm packages; its Perl scripts are of no use there.
+RPM = {
+    "debugedit": "1:5.0",
+    "libarchive13": "3.6",
+    "libdw1": "0.188",
+    "libelf1": "0.188",
+    "libfsverity0": "1.5",
+    "libgomp1": "12",
+    "liblua5.3-0": "5.3",
+    "libmagic1": "1:5.44",
+    "libpopt0": "1.19",
+    "libreadline8": "8.2",
+    "librpm9": "4.18",
+    "librpmbuild9": "4.18",
+    "librpmio9": "4.18",
+    "librpmsign9": "4.18",
+    "libsqlite3-0": "3.40",
+    "rpm": "4.18",
+    "rpm-common": "4.18",
+    "rpm2cpio": "4.18",
 }
 
 LISTS = Path("/var/lib/apt/lists")
@@ -92,20 +115,20 @@ def mirror(shell: Shell) -> str:
     raise BuildError(f"apt has no source for Debian {SUITE}; add one to /etc/apt/sources.list.d")
 
 
-def unpack(job: Job) -> None:
+def unpack(job: Job, wanted: Mapping[str, str]) -> None:
     """Download the packages and unpack them into the part's folder, with a list of what they are."""
     refresh_lists(job.shell)
     downloads = job.target / "packages"
     downloads.mkdir()
     # As root: apt's own user cannot write into the cache.
-    job.shell.run(*APT, "-o", "APT::Sandbox::User=root", "download", *UNPACKED, cwd=downloads, env=QUIET)
+    job.shell.run(*APT, "-o", "APT::Sandbox::User=root", "download", *wanted, cwd=downloads, env=QUIET)
     used = []
     for file in sorted(downloads.glob("*.deb")):
         name, version = job.shell.run("dpkg-deb", "--show", "--showformat", "${Package} ${Version}", file).split()
         try:
-            job.shell.run("dpkg", "--compare-versions", version, "ge", UNPACKED[name])
+            job.shell.run("dpkg", "--compare-versions", version, "ge", wanted[name])
         except BuildError as error:
-            raise BuildError(f"Debian offers {name} {version}, the lab needs {UNPACKED[name]} or later") from error
+            raise BuildError(f"Debian offers {name} {version}, the lab needs {wanted[name]} or later") from error
         job.shell.run("dpkg-deb", "--extract", file, job.target)
         used.append(f"{name} {version}\n")
         file.unlink()
@@ -115,12 +138,20 @@ def unpack(job: Job) -> None:
 
 def part() -> Part:
     """Return the part that holds the unpacked packages, as `usr/bin`, `usr/sbin`, `usr/lib/cni`."""
-    wanted = tuple(f"{name} >= {version}" for name, version in UNPACKED.items())
+    return _unpacked("debian", f"unpack {', '.join(UNPACKED)}", UNPACKED)
+
+
+def rpm_part() -> Part:
+    """Return the part that holds rpm, which the lab itself does not need."""
+    return _unpacked("debian-rpm", "unpack rpm for its tests", RPM)
+
+
+def _unpacked(name: str, title: str, packages: Mapping[str, str]) -> Part:
     return Part(
-        name="debian",
-        title=f"unpack {', '.join(UNPACKED)}",
-        inputs=(SUITE, *wanted),
-        build=unpack,
+        name=name,
+        title=title,
+        inputs=(SUITE, *(f"{package} >= {version}" for package, version in packages.items())),
+        build=lambda job: unpack(job, packages),
         lane=Lane.NETWORK,
         remedy=REMEDY,
     )
