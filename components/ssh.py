@@ -18,7 +18,7 @@ DIAL_SECONDS = 6
 """Two dials of six seconds: an unreachable VM fails in well under 20 s."""
 BASTION_DIAL_ERRORS = 10
 """Retries, over 11 s, of a bastion that hangs up: sshd drops connections at random while many log in at once
-(MaxStartups 10:30:100), and every VM's commands come by it."""
+(MaxStartups 10:30:100). Of fifty logins at once 15 were dropped; none was a third time."""
 BASTION_DIAL_SECONDS = 3
 """A bastion that does not answer fails after eleven dials and the pauses between them, 45 s."""
 THROUGH_BASTION_ERRORS = 0
