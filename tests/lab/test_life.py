@@ -41,17 +41,25 @@ def test_both_vms_are_healthy_and_the_cluster_agrees(joined: Stack, kubectl: Kub
     assert all(healthy(entry) for entry in found.values())
 
 
-def test_a_second_up_changes_nothing_and_opens_no_ssh_connection(joined: Stack, lab: Lab) -> None:
+def test_a_second_up_changes_nothing_and_opens_no_ssh_connection_unless_hosts_are_observed(
+    stack: Stack, lab: Lab
+) -> None:
     def sessions() -> list[int]:
         count = "journalctl -u ssh --no-pager -o cat | grep -c Accepted || true"
         return [int(lab.vm_exec(vm, ["sh", "-c", count]).stdout.strip()) for vm in ("billing-1", "billing-2")]
 
-    before, outputs = sessions(), joined.outputs()
+    observed = sessions()
+    assert changes(stack.preview()) == {}
+    assert all(now > then for now, then in zip(sessions(), observed, strict=True))
+    stack.config["hosts"]["observe"] = False
+    stack.up()
+    before, outputs = sessions(), stack.outputs()
     assert min(before) > 0, "the VMs' logs must show the first run's sessions, or this test sees nothing"
-    joined.up()
+    stack.up()
+    assert changes(stack.preview()) == {}
+    assert stack.live() == {"billing-1": "healthy", "billing-2": "healthy"}
     assert sessions() == before
-    assert changes(joined.preview()) == {}
-    assert joined.outputs() == outputs
+    assert stack.outputs() == outputs
 
 
 @pytest.mark.parametrize(

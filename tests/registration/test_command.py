@@ -9,6 +9,8 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from hosts.observe import Certificate, Found
+from observation import reader as reader_of_hosts
 from registration import reader
 from registration.__main__ import main
 from registration.ladder import Reachability
@@ -87,6 +89,33 @@ def test_one_that_is_not_is_1_and_has_a_reason_and_a_next_step(
     vm = json.loads(capsys.readouterr().out)["vms"]["billing-1"]
     assert (vm["state"], vm["reason"]) == ("unreachable", "silent")
     assert vm["hint"].startswith("check that billing-1 is on")
+
+
+def test_what_has_changed_on_a_host_is_1_and_told_line_by_line(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mesh(project, ENTRY)
+    drift = ("istio.service - active", "istio.service + inactive")
+    certificate = Certificate(serial="0B", not_after="2999-01-01T00:00:00Z")
+    found = {
+        "billing-1": Found(
+            record=("as left on 2026-11-21T10:00:00Z, but:", *drift), drift=drift, certificate=certificate
+        )
+    }
+    monkeypatch.setattr(reader_of_hosts, "look", lambda targets: found)
+    file = project / "elsewhere/Pulumi.dev.yaml"
+    file.write_text(file.read_text().replace("sidecar:", "observe: true\n    sidecar:"))
+    last = {"address": "10.77.0.21", "state": "healthy", "certificate": {"notAfter": "2998-01-01T00:00:00Z"}}
+    (project / "outputs.json").write_text(json.dumps({"registration": {"vms": {"billing-1": last}}}))
+    assert main([*STACK, "--json", "--outputs", "outputs.json"]) == 1
+    captured = capsys.readouterr()
+    vm = json.loads(captured.out)["vms"]["billing-1"]
+    assert (vm["state"], vm["reason"]) == ("drifted", "not as it was left: istio.service")
+    assert vm["certificate"] == {"serial": "0B", "notAfter": "2999-01-01T00:00:00Z"}
+    assert captured.err.splitlines() == [f"vm billing-1: {line}" for line in drift]
+    found["billing-1"] = Found(unknown="ssh to 10.77.0.21:22: no answer within 9 s")
+    assert main(STACK) == 0
+    assert capsys.readouterr().err == "vm billing-1 was not looked at: ssh to 10.77.0.21:22: no answer within 9 s\n"
 
 
 def test_no_api_is_1_and_said_on_standard_error(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,6 +122,15 @@ TABLE = {
         "its istiod pod istiod-1 is gone",
     ),
     "young mark, istiod gone": (mesh(entry(), pods=frozenset()), DONE, UP, State.HEALTHY, ""),
+    "changed on the host": (mesh(entry()), Evidence(drift="not as it was left: x"), UP, State.DRIFTED, "not as it"),
+    "changed and disconnected": (
+        mesh(entry(connected=None)),
+        Evidence(configured=True, drift="not as it was left: x"),
+        UP,
+        State.DRIFTED,
+        "not as it was left: x",
+    ),
+    "changed, and a step failed": (mesh(), Evidence(failed="x", drift="y"), UP, State.FAILED, "x failed or"),
     "a step failed": (mesh(), Evidence(failed="billing-1-enrol"), UP, State.FAILED, "billing-1-enrol failed or"),
     "a step failed, still connected": (
         mesh(entry()),

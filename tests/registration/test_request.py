@@ -22,6 +22,7 @@ evidence = st.builds(
     confirmed=st.none() | st.dictionaries(text, text, max_size=2),
     failed=st.none() | text,
     pending=st.booleans(),
+    drift=text,
 )
 requests = st.builds(
     Request,
