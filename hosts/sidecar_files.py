@@ -1,7 +1,7 @@
 """The files that bootstrap a sidecar on a VM, equal to those of `istioctl x workload entry configure`.
 
-They are computed here, so that a preview can show them without a cluster. Ports sorted by name (istioctl's order is
-random) are the one intended difference; a lab test compares the two.
+They are computed here, so that a preview can show them without a cluster. Two differences are intended: ports are
+sorted by name (istioctl's order is random), and a backslash is always quoted; a lab test compares the rest.
 """
 
 import ipaddress

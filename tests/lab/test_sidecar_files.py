@@ -71,7 +71,7 @@ ANNOTATIONS = [
 METADATA_ANNOTATIONS = [
     "proxyMetadata: {A: '1', SPACED: \"it's\"}\n",
     "proxyMetadata:\n  LONG: " + "many words " * 20 + "\n  B11: '<&>'\n",
-    "discoveryAddress: istiod.elsewhere.svc:31012\nproxyMetadata: {SLASHES: '\\www'}\n",
+    "discoveryAddress: istiod.elsewhere.svc:31012\nproxyMetadata: {SAFE: 'www.w/w'}\n",
 ]
 
 

@@ -1,0 +1,288 @@
+"""What goes wrong while VMs join and leave: after one more `up` everything is as if it had not, and nothing is lost.
+
+Faults of single machines are done to one VM each, all in the same run, and judged one by one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from stack import PROJECT, Kubectl, Stack, changes, committed_config, eventually
+
+from lab import processes
+from lab.progress import Progress
+from lab.runtime import Lab, LabSpec, VmSpec
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+
+JOINING = ("configure", "token", "entry", "enrol", "confirm")
+"""The steps in which a run is killed, or the VM's plug is pulled."""
+LEAVING = ("confirm", "enrol", "entry")
+"""A run is killed once these are deleted: while the VM drains, its entry goes, the host is put back."""
+JOURNAL = PROJECT / ".lab/state/dev.journal"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is wrong with a machine."""
+
+    do: str
+    """Shell text that breaks it."""
+    undo: str
+    tells: tuple[str, ...]
+    """What the user reads; the first is the error's code."""
+    changes: bool = False
+    """Whether the host has been changed before it shows."""
+
+
+# The program takes tools from /usr/local/bin first, so this wrapper is the VM's clock: the kernel has only one for all.
+WRONG_CLOCK = """printf '%s\\n' '#!/bin/sh' 'case " $* " in *" -d "*) exec /bin/date "$@" ;; esac' \
+    'exec /bin/date -d "1 hour" "$@"' >/usr/local/bin/date; chmod 755 /usr/local/bin/date"""
+# The VM's own application stands in for the mirror: it answers every path with 200 and a greeting.
+WRONG_FILE = "iptables -t nat -A OUTPUT -d 10.77.0.5 -p tcp --dport 80 -j REDIRECT --to-ports 8080"
+FAULTS = {
+    "disk-full": Fault(
+        "mount -t tmpfs -o size=8m tmpfs /usr/local", "umount -l /usr/local", ("disk-full", "free some space")
+    ),
+    # There is room, but no file can be made: it shows only when the package is unpacked.
+    "disk-fills-up": Fault(
+        "mount -t tmpfs -o size=600m,nr_inodes=4 tmpfs /usr/local && mkdir /usr/local/bin",
+        "umount -l /usr/local",
+        ("package-install", "No space left on device"),
+        changes=True,
+    ),
+    "wrong-file": Fault(WRONG_FILE, WRONG_FILE.replace("-A", "-D"), ("package-checksum", "has SHA-256")),
+    "wrong-clock": Fault(WRONG_CLOCK, "rm /usr/local/bin/date", ("clock", "set the clock")),
+    "hosts-immutable": Fault(
+        "mount --bind /etc/hosts /etc/hosts && mount -o remount,ro,bind /etc/hosts",
+        "umount /etc/hosts",
+        ("failed", "Read-only file system"),
+        changes=True,
+    ),
+}
+NAMES = [
+    *(f"killed-{step}" for step in JOINING),
+    *(f"unplugged-{step}" for step in JOINING),
+    *FAULTS,
+    "istiod-down",
+    "gateway-down",
+    "api-down",
+    "two-runs",
+]
+VMS = {name: VmSpec(name=name, address=f"10.77.0.{110 + n}") for n, name in enumerate(NAMES)}
+
+
+@pytest.fixture(scope="module")
+def stack(dev_stack: Stack, lab: Lab) -> Iterator[Stack]:
+    """The dev stack, which grows by a VM with each fault; afterwards it is as committed again."""
+    dev_stack.config = committed_config()
+    dev_stack.up()
+    Lab(LabSpec(vms=tuple(VMS.values()))).start(Progress())
+    yield dev_stack
+    dev_stack.config = committed_config()
+    dev_stack.up()
+    for name in VMS:
+        lab.remove_vm(name)
+
+
+@pytest.fixture(scope="module")
+def others(stack: Stack, kubectl: Kubectl) -> dict[str, str]:
+    """The entries of the VMs that no fault concerns."""
+    return entries(kubectl)
+
+
+def entries(kubectl: Kubectl) -> dict[str, str]:
+    """Addresses and identities of all WorkloadEntries of the workload."""
+    items = json.loads(kubectl("get", "workloadentries", "--namespace", "vm-apps", "-o", "json"))["items"]
+    return {item["spec"]["address"]: item["metadata"]["uid"] for item in items}
+
+
+def declare(stack: Stack, *names: str) -> None:
+    for name in names:
+        stack.billing["vms"][name] = {"address": VMS[name].address}
+
+
+def recover(stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str]) -> None:
+    """One more `up`, and everything is there once, as declared."""
+    stack.up(timeout=150)
+    assert set(stack.states().values()) == {"healthy"}, stack.states()
+    assert changes(stack.preview()) == {}
+    found = entries(kubectl)
+    assert set(found) == {vm["address"] for vm in stack.billing["vms"].values()}
+    assert found.items() >= others.items(), "the others were left alone"
+    for name in set(stack.billing["vms"]) & set(VMS):
+        half_done = "ls -d /tmp/istio-vm-mesh.* /var/lib/istio-vm-mesh/unconfirmed /*/*.istio-vm-mesh 2>/dev/null; true"
+        assert lab.vm_exec(name, ["sh", "-c", half_done]).stdout == ""
+
+
+def begun(vm: str, step: str) -> bool:
+    """Whether a run has begun to create something, as it notes down before."""
+    return f'::{vm}-{step}": true' in _journal()
+
+
+def gone(vm: str, step: str) -> bool:
+    """Whether a run has deleted something."""
+    return f'::{vm}-{step}": null' in _journal()
+
+
+def _journal() -> str:
+    return JOURNAL.read_text() if JOURNAL.exists() else ""
+
+
+def at(run: subprocess.Popen[str], moment: Callable[[str, str], bool], vm: str, step: str) -> None:
+    """Wait for a moment of a run; the run must not end before."""
+    deadline = time.monotonic() + 90
+    while not moment(vm, step):
+        if run.poll() is not None and not moment(vm, step):
+            pytest.fail("the run ended before: " + run.communicate()[0])
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def kill(run: subprocess.Popen[str]) -> None:
+    """As a lost terminal or the OOM killer would, without a chance to clean up."""
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+
+
+@pytest.mark.parametrize("step", JOINING)
+def test_a_run_that_is_killed_while_a_vm_joins(
+    stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str], step: str
+) -> None:
+    vm = f"killed-{step}"
+    declare(stack, vm)
+    run = stack.start("up")
+    at(run, begun, vm, step)
+    kill(run)
+    recover(stack, lab, kubectl, others)
+
+
+@pytest.mark.parametrize("step", LEAVING)
+def test_a_run_that_is_killed_while_a_vm_leaves(
+    stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str], step: str
+) -> None:
+    vm = f"killed-{step}"
+    if vm not in stack.billing["vms"]:  # this test alone was chosen
+        declare(stack, vm)
+        stack.up()
+    del stack.billing["vms"][vm]
+    run = stack.start("up")
+    at(run, gone, vm, step)
+    kill(run)
+    recover(stack, lab, kubectl, others)
+    left = "ls -d /etc/istio /var/lib/istio* /usr/local/lib/istio-vm-mesh; getent passwd istio-proxy; pgrep envoy; true"
+    assert lab.vm_exec(vm, ["sh", "-c", f"{{ {left}; }} 2>/dev/null"]).stdout == ""
+
+
+def test_vms_that_lose_power_in_each_step(stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str]) -> None:
+    declare(stack, *(f"unplugged-{step}" for step in JOINING))
+    run = stack.start("up")
+    for step in JOINING:  # the VMs reach a step at about the same time
+        at(run, begun, f"unplugged-{step}", step)
+        lab.vm_power_off(f"unplugged-{step}")
+    text = run.communicate(timeout=150)[0]
+    assert run.returncode == 1
+    assert "Traceback" not in text
+    for step in JOINING:
+        assert f"unplugged-{step}" in text
+    for step in JOINING:
+        lab.vm_power_on(f"unplugged-{step}")
+    recover(stack, lab, kubectl, others)
+
+
+@pytest.fixture(scope="module")
+def told(stack: Stack, lab: Lab, others: dict[str, str]) -> dict[str, Any]:
+    """What one run says of machines each of which has something wrong with it, and how far they have come."""
+    for name, fault in FAULTS.items():
+        assert lab.vm_exec(name, ["sh", "-c", fault.do]).returncode == 0, name
+    declare(stack, *FAULTS)
+    done = stack.run("up")
+    assert done.returncode == 1
+    return {"text": done.stdout + done.stderr, "states": stack.states()}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_is_wrong_with_a_machine_is_told_and_nothing_else_happens_there(
+    told: dict[str, Any], lab: Lab, name: str
+) -> None:
+    fault = FAULTS[name]
+    code, *facts = fault.tells
+    (line,) = [line for line in told["text"].splitlines() if f'"vm":"{name}"' in line]
+    assert f'"code":"{code}"' in line
+    assert all(fact in told["text"] for fact in facts)
+    assert "Traceback" not in told["text"]
+    assert told["states"][name] != "healthy"
+    assert {state for vm, state in told["states"].items() if vm not in FAULTS} == {"healthy"}
+    here = lab.vm_exec(name, ["sh", "-c", "ls -d /etc/istio /var/lib/istio-vm-mesh 2>/dev/null; pgrep envoy; true"])
+    assert fault.changes or here.stdout == ""
+
+
+def test_machines_that_were_put_right_join(
+    told: dict[str, Any], stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str]
+) -> None:
+    for name, fault in FAULTS.items():
+        assert lab.vm_exec(name, ["sh", "-c", fault.undo]).returncode == 0, name
+    recover(stack, lab, kubectl, others)
+
+
+@pytest.mark.parametrize("deployment", ["istiod", "istio-eastwestgateway"])
+def test_the_way_to_istiod_is_down(
+    stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str], deployment: str
+) -> None:
+    vm = {"istiod": "istiod-down", "istio-eastwestgateway": "gateway-down"}[deployment]
+    scale = ("scale", f"deployment/{deployment}", "--namespace", "istio-system", "--replicas")
+    kubectl(*scale, "0")
+    try:
+        pods = ("get", "pods", "--namespace", "istio-system", "-l", f"app={deployment}", "-o", "name")
+        eventually(lambda: not kubectl(*pods), seconds=40, what=f"{deployment} is down")
+        declare(stack, vm)
+        done = stack.run("up")
+        text = done.stdout + done.stderr
+        assert done.returncode == 1
+        (line,) = [line for line in text.splitlines() if f'"vm":"{vm}"' in line]
+        assert '"code":"istiod-unreachable"' in line
+        assert "Traceback" not in text
+    finally:
+        kubectl(*scale, "1")
+    kubectl("rollout", "status", f"deployment/{deployment}", "--namespace", "istio-system", "--timeout=90s")
+    recover(stack, lab, kubectl, {})
+
+
+def test_the_api_server_is_down(stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str]) -> None:
+    before = stack.states()
+    server = processes.read("kube-apiserver")
+    assert server
+    processes.end([server])
+    try:
+        declare(stack, "api-down")
+        begin = time.monotonic()
+        done = stack.run("up")
+        text = done.stdout + done.stderr
+        assert done.returncode == 1
+        assert "10.77.0.10:6443" in text
+        assert "Traceback" not in text
+        assert time.monotonic() - begin < 120
+    finally:
+        lab.start(Progress())
+    eventually(lambda: set(before.items()) <= set(stack.live().items()), seconds=60, what="the others are as before")
+    recover(stack, lab, kubectl, others)
+
+
+def test_two_runs_at_once(stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str]) -> None:
+    declare(stack, "two-runs")
+    first = stack.start("up")
+    at(first, begun, "two-runs", "configure")
+    second = stack.run("up")
+    assert second.returncode == 1
+    assert f"error: stack dev is being changed by process {first.pid} since " in second.stderr
+    assert first.wait(120) == 0, first.communicate()[0]
+    first.communicate()
+    recover(stack, lab, kubectl, others)
