@@ -20,8 +20,6 @@ from registration.waves import CONFIGURATION, WENT_BACK
 FORGOTTEN_SECONDS = 2
 """How long after an entry's end the mesh may still send requests to its VM: istiod gathers changes for 0.1 s, and tells
 the proxies then (`PILOT_DEBOUNCE_AFTER`)."""
-HEALTHY_SECONDS = 60
-"""How long a changed VM may take to be healthy again."""
 ENTRIES = "workloadentries.networking.istio.io"
 
 
@@ -36,6 +34,8 @@ class EntryArgs:
     """Manifest of the WorkloadGroup."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels over the group's."""
+    healthy_within: int = 60
+    """How many seconds the VM may take to be healthy again, once it has changed."""
 
     @property
     def name(self) -> str:
@@ -111,7 +111,7 @@ def come_back(args: EntryArgs, configuration: str) -> str:
     mark = shlex.quote(configuration)
     return "\n".join(
         [
-            f"end=$(($(date +%s) + {HEALTHY_SECONDS}))",
+            f"end=$(($(date +%s) + {args.healthy_within}))",
             "while :; do",
             f"  seen=$({get}) || exit 1",
             f"  case $seen in {mark}/True/[0-9]*) exit 0 ;; esac",
@@ -120,10 +120,10 @@ def come_back(args: EntryArgs, configuration: str) -> str:
             "done",
             f"{remember} >/dev/null || exit 1",
             "case $seen in",
-            f"  '') echo 'it has no WorkloadEntry after {HEALTHY_SECONDS} s' ;;",
+            f"  '') echo 'it has no WorkloadEntry after {args.healthy_within} s' ;;",
             f"  {mark}/True//* | {mark}/False//*) echo 'its sidecar has lost istiod again' ;;",
             f"  {mark}//*) echo 'its sidecar has not told whether the application is healthy' ;;",
-            f'  {mark}/*) echo "it is unhealthy after {HEALTHY_SECONDS} s: ${{seen#*/*/*/}}" ;;',
+            f'  {mark}/*) echo "it is unhealthy after {args.healthy_within} s: ${{seen#*/*/*/}}" ;;',
             "  *) echo 'it is registered with another configuration' ;;",
             "esac",
         ]

@@ -172,7 +172,15 @@ def withdrawal(address: str, probe: Mapping[str, Any] | None) -> Withdrawal | No
 
 def entry_args(name: str, args: VirtualMachineArgs) -> EntryArgs:
     """The VM's WorkloadEntry."""
-    return EntryArgs(access=args.access, vm=name, address=args.address, group=args.group, labels=args.labels)
+    return EntryArgs(
+        access=args.access,
+        vm=name,
+        address=args.address,
+        group=args.group,
+        labels=args.labels,
+        # Where it takes longer, there has to be time for the way back before the VM takes it itself.
+        healthy_within=min(60, args.confirm_within // 2),
+    )
 
 
 def credential_args(name: str, args: VirtualMachineArgs) -> CredentialArgs:

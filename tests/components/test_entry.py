@@ -23,14 +23,13 @@ GROUP: dict[str, Any] = {
 
 
 def place(**changes: Any) -> EntryArgs:
-    given = {"access": ClusterAccess(), "vm": "billing-1", "address": "10.77.0.21", "group": GROUP, **changes}
-    return EntryArgs(**given)
+    given = {"access": ClusterAccess(), "vm": "billing-1", "address": "10.77.0.21", "group": GROUP, "healthy_within": 0}
+    return EntryArgs(**{**given, **changes})
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run a command; kubectl prints what it is told to for each of its verbs, and notes how it was called."""
-    monkeypatch.setattr(entry, "HEALTHY_SECONDS", 0)
     monkeypatch.setattr(entry, "FORGOTTEN_SECONDS", 0)
     (tmp_path / "kubectl").write_text(
         f'#!/bin/sh\nverb=$2\necho "$@" >>{tmp_path}/calls\ncat {tmp_path}/$verb 2>/dev/null\n'

@@ -221,3 +221,31 @@ def test_known_hosts(text: str, port: int, key: str) -> None:
         assert refused.value.what == key
     else:
         assert host_keys.find(entries, HOST, port) == key
+
+
+def test_a_vms_packages_go_before_its_workloads_and_those_before_everybodys(
+    stack: dict[str, Any], project: Path
+) -> None:
+    def packages(name: str) -> dict[str, Any]:
+        return {"amd64": {"deb": {"url": f"http://mirror/{name}.deb", "sha256": DIGEST}}}
+
+    stack["workloads"]["billing"]["sidecar"] = packages("workload")
+    stack["workloads"]["billing"]["vms"]["billing-1"]["sidecar"] = packages("vm")
+    stack["workloads"]["batch"] = {
+        "namespace": "vm-batch",
+        "serviceAccount": "batch",
+        "vms": {"batch-1": {"address": "10.77.0.29", "hostKey": HOST_KEY}},
+    }
+    settings = parse(stack, project_dir=project)
+    urls = {vm: settings.packages_of(vm)["deb-amd64"].url for vm in ("billing-1", "billing-2", "batch-1")}
+    assert urls["billing-1"] == "http://mirror/vm.deb"
+    assert urls["billing-2"] == "http://mirror/workload.deb"
+    assert settings.packages_of("batch-1") == settings.packages
+
+
+@pytest.mark.parametrize("share", [1, 12, "1%", "25%", "100%"])
+def test_a_wave_is_a_number_or_a_share(stack: dict[str, Any], project: Path, share: int | str) -> None:
+    stack["hosts"]["rollout"] = {"maxUnavailable": share}
+    settings = parse(stack, project_dir=project)
+    assert settings.hosts.rollout.max_unavailable == share
+    assert settings.workloads["billing"].rollout is None
