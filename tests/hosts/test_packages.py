@@ -128,7 +128,25 @@ def test_a_package_from_the_operator_needs_no_download(tmp_path: Path, where: st
         assert state(tmp_path)["new.deb"] == CONTENT
 
 
-def test_a_package_that_cannot_be_installed_says_why(tmp_path: Path) -> None:
-    programs = {"dpkg": "case $1 in --print*) echo amd64 ;; *) echo 'dependency problems'; return 1 ;; esac"}
-    (problem,) = told(on_host("dash", tmp_path, "checks; install_package", programs=programs))
+@pytest.mark.parametrize("before", ["", "1.30.0"])
+def test_a_package_that_cannot_be_installed_says_why_and_does_not_count(tmp_path: Path, before: str) -> None:
+    """Also where the one before it stays in its place."""
+    programs = {
+        "dpkg": "case $1 in --print*) echo amd64 ;; *) echo 'dependency problems'; return 1 ;; esac",
+        "dpkg-query": f'case "$*" in "-W dpkg") ;; *) echo "installed {before}" ;; esac',
+    }
+    desired = dataclasses.replace(HOST, adopt=True)
+    done = on_host("dash", tmp_path, "checks; install_package", programs=programs, desired=desired)
+    (problem,) = told(done)
     assert (problem["code"], problem["fact"]) == ("package-install", "dependency problems")
+    assert "package" not in state(tmp_path)
+
+
+def test_a_lock_that_somebody_else_holds_is_waited_for(tmp_path: Path) -> None:
+    programs = {
+        "dpkg": "case $1 in --print*) echo amd64 ;; *) [ -e tried ] || { : >tried; echo 'the lock was locked';"
+        ' return 2; }; echo "$*" >"$root/log" ;; esac',
+        "sleep": ":",
+    }
+    assert on_host("dash", tmp_path, "checks; install_package", programs=programs).stderr == b""
+    assert (tmp_path / "log").exists()

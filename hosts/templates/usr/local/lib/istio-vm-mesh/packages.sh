@@ -69,9 +69,8 @@ fetch() {
 install_package() {
 	if ! installed; then
 		keep_package
-		fact=$(manager install "$new" 2>&1 </dev/null) || :
-		{# dpkg leaves a package half installed; then there is no version. #}
-		[ -n "$(package_version)" ] || fail package-install "$(printf %s "$fact" | tail -n 3)" 'correct what the package manager complains about'
+		fact=$(manager install "$new" 2>&1 </dev/null) ||
+			fail package-install "$(printf %s "$fact" | tail -n 3)" 'correct what the package manager complains about'
 		mv -f "$new" "$state/package.$family"
 		echo "$sha256" >"$state/package"
 		echo "installed istio-sidecar $(package_version)"

@@ -10,9 +10,10 @@ by_dpkg() {
 			tries=0
 			until fact=$(DEBIAN_FRONTEND=noninteractive dpkg --force-confold -i "$2" 2>&1); do
 				tries=$((tries + 1))
-				case $fact in *lock*) [ "$tries" -lt 30 ] || break; sleep 2 ;; *) break ;; esac
+				case $fact in *lock*) [ "$tries" = 30 ] || { sleep 2; continue; } ;; esac
+				printf '%s\n' "$fact"
+				return 1
 			done
-			printf '%s\n' "$fact"
 			;;
 		remove) dpkg --purge istio-sidecar ;;
 	esac
