@@ -203,7 +203,7 @@ def look_at_hosts(stack: Settings) -> dict[str, Found]:
         if vm.unknown:
             pulumi.log.warn(f"vm {name} was not looked at: {vm.unknown}")
         elif vm.drift:
-            pulumi.log.warn("\n".join([f"vm {name} is not as it was left:", *vm.record[1:]]))
+            pulumi.log.warn(f"vm {name} is {vm.summary}")
     return found
 
 
