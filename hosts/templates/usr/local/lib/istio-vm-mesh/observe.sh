@@ -49,6 +49,9 @@ intact() {
 observe() {
 	doing='observing the VM'
 	sed -n 's/^#drift: /record /p' "$0"
+	for file in "$state/taken-back" "$state/told"; do
+		! [ -e "$file" ] || { date -u -r "$file" +'left %Y-%m-%dT%H:%M:%SZ'; sed 's/^/is start: /' "$file"; }
+	done
 	for part in configured confirmed; do
 		[ -e "$state/as-configured" ] && [ -e "$state/as-$part" ] || continue
 		sed -e '1s/^/left /' -e '1!s/^/was /' "$state/as-$part"

@@ -9,45 +9,42 @@ unroute() {
 	echo 'removed the routes'
 }
 {% if routes %}
-tried=''
-{# each_route ACTION...: with each route's range and router. #}
-each_route() {
-	{% for route in routes %}
-	"$@" {{ route.to | sh }} {{ route.via | sh }}
-	{% endfor %}
-}
+routes={{ routes | sh }} tried=''
 routed() { ip -4 route show "$1" via "$2" 2>/dev/null | grep -q .; }
 {# A route for the same range that is ours is replaced; anybody else's makes this fail. #}
 add_route() {
-	routed "$1" "$2" && return
+	! routed "$1" "$2" || return 0
 	verb=add
-	! ip -4 route show "$1" proto {{ protocol }} | grep -q . || verb=replace
-	ip -4 route $verb "$1" via "$2" proto {{ protocol }}
+	! ip -4 route show "$1" proto {{ protocol }} 2>/dev/null | grep -q . || verb=replace
+	ip -4 route "$verb" "$1" via "$2" proto {{ protocol }} 2>&1
 }
 {# What the unit runs. A router that is not a neighbour yet, as a VPN's, is waited for. #}
 set_routes() {
 	end=$(($(date +%s) + 60)) lost=''
-	each_route wait_route
+	while read -r range router; do
+		until add_route "$range" "$router" >/dev/null; do
+			[ "$(date +%s)" -lt "$end" ] || { lost="$lost $range via $router"; break; }
+			sleep 0.5
+		done
+	done <<-END
+		$routes
+	END
 	ip -4 route show proto {{ protocol }} | while read -r range _ router _; do
-		[ -n "$(each_route wanted "$range" "$router")" ] || ip -4 route del "$range" via "$router" proto {{ protocol }}
+		printf '%s\n' "$routes" | grep -Fxq "$range $router" || ip -4 route del "$range" via "$router" proto {{ protocol }}
 	done
 	[ -z "$lost" ] || { echo "no route to$lost" >&2; exit 1; }
 }
-wait_route() {
-	until add_route "$1" "$2" 2>/dev/null; do
-		[ "$(date +%s)" -lt "$end" ] || { lost="$lost $1 via $2"; return 0; }
-		sleep 0.5
-	done
-}
-wanted() { [ "$1 $2" != "$3 $4" ] || echo yes; }
-route_fact() { ! routed "$1" "$2" || echo "route: $1 via $2"; }
 routes_facts() {
 	echo "istio-vm-mesh-routes.service: $(systemctl is-enabled istio-vm-mesh-routes 2>/dev/null) $(systemctl is-active istio-vm-mesh-routes 2>/dev/null)"
-	each_route route_fact
+	while read -r range router; do
+		! routed "$range" "$router" || echo "route: $range via $router"
+	done <<-END
+		$routes
+	END
 }
-{# The address that this session comes from; sudo hides it from the environment, not from its own. #}
+{# The address that this session comes from; sudo takes it from our environment, not from its own. #}
 ssh_client() {
-	pid=$$
+	pid=$$ client=''
 	while [ "${pid:-1}" -gt 1 ]; do
 		client=$(tr '\000' '\n' 2>/dev/null <"/proc/$pid/environ" | sed -n 's/^SSH_CONNECTION=\([^ ]*\) .*/\1/p')
 		[ -z "$client" ] || break
@@ -60,9 +57,15 @@ within() {
 	awk -v ip="$1" -v range="$2" 'function number(a, p) { split(a, p, "."); return ((p[1] * 256 + p[2]) * 256 + p[3]) * 256 + p[4] }
 		BEGIN { split(range, r, "/"); size = 2 ^ (32 - (r[2] == "" ? 32 : r[2])); exit int(number(ip) / size) != int(number(r[1]) / size) }'
 }
-{# How many bits of an address the routes that there are tell apart. #}
-told_apart() {
-	ip -4 route show match "$1" | awk '{ to = $1 ~ /^(default|[0-9])/ ? $1 : $2; split(to, r, "/"); bits = to == "default" ? 0 : r[2] == "" ? 32 : r[2] + 0; if (bits > most) most = bits } END { print most + 0 }'
+{# captures RANGE ROUTER ADDRESS: whether the route would win over the one that leads to an address now. #}
+captures() {
+	within "$3" "$1" && ! ip -4 route get "$3" 2>/dev/null | grep -q " via $2 " || return 1
+	bits=32
+	case $1 in */*) bits=${1#*/} ;; esac
+	[ "$bits" -ge "$(ip -4 route show match "$3" | awk '
+		{ to = $1 ~ /^[a-z]/ && $1 != "default" ? $2 : $1; split(to, r, "/"); bits = to == "default" ? 0 : r[2] == "" ? 32 : r[2] + 0 }
+		bits > most { most = bits }
+		END { print most + 0 }')" ]
 }
 check_route() {
 	hop=$(ip -4 route get "$2" 2>&1 | head -n 1) || :
@@ -72,23 +75,25 @@ check_route() {
 	esac
 	other=$(ip -4 route show "$1" | grep -v ' proto {{ protocol }} ' | grep -v " via $2 " || :)
 	[ -z "$other" ] || problem route-taken "$1 leads elsewhere on this VM: $other" 'take the range out of routes, or that route off the VM'
-	client=$(ssh_client)
-	bits=32
-	case $1 in */*) bits=${1#*/} ;; esac
-	if [ -n "$client" ] && within "$client" "$1" && [ "$bits" -ge "$(told_apart "$client")" ] && ! ip -4 route get "$client" | grep -q " via $2 "; then
-		problem route-captures-ssh "$1 via $2 would take the answers to $client, from where this VM is being set up" 'leave that address out: give smaller ranges'
+	if [ -n "$3" ] && captures "$@"; then
+		problem route-captures-ssh "$1 via $2 would take the answers to $3, from where this VM is being set up" 'leave that address out: give smaller ranges'
 	fi
 }
 {# Whether istiod can be reached is seen over these routes; they go again unless the host is then configured. #}
 check_routes() {
-	! has ip || each_route check_route
-	if [ -z "$problems" ] && [ "$(id -u)" = 0 ]; then
-		tried=y
-		each_route try_route
-	fi
-}
-try_route() {
-	fact=$(add_route "$1" "$2" 2>&1) || problem route-refused "$1 via $2: $fact" 'correct routes'
+	has ip || return 0
+	from=$(ssh_client) before=$problems
+	while read -r range router; do check_route "$range" "$router" "$from"; done <<-END
+		$routes
+	END
+	[ "$problems" = "$before" ] && [ "$(id -u)" = 0 ] || return 0
+	tried=y
+	while read -r range router; do
+		fact=$(add_route "$range" "$router") || problem route-refused "$range via $router: $fact" 'correct routes'
+	done <<-END
+		$routes
+	END
+	[ "$problems" = "$before" ] || untry
 }
 untry() {
 	[ -n "$tried" ] || return 0
