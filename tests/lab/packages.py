@@ -1,0 +1,52 @@
+"""Other versions of the lab's sidecar package, on the lab's mirror."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lab import paths
+
+ORIGINAL = paths.MIRROR / "istio-sidecar.deb"
+
+
+@contextlib.contextmanager
+def another_version(version: str, *, fails_on: str = "") -> Iterator[dict[str, Any]]:
+    """Serve another version for as long as the context lasts; yields it as a stack file names packages.
+
+    Args:
+        version: Its version.
+        fails_on: The name of a VM on which its Envoy ends at once.
+    """
+    package = paths.MIRROR / f"istio-sidecar-{version}.deb"
+    with tempfile.TemporaryDirectory(dir=paths.DATA) as folder:
+        tree = Path(folder) / "tree"
+        _run("dpkg-deb", "--raw-extract", str(ORIGINAL.resolve()), str(tree))
+        control = tree / "DEBIAN/control"
+        lines = control.read_text().splitlines()
+        changed = [f"Version: {version}" if line.startswith("Version:") else line for line in lines]
+        control.write_text("\n".join(changed) + "\n")
+        if fails_on:
+            envoy = tree / "usr/local/bin/envoy"
+            envoy.rename(envoy.with_name("envoy-itself"))
+            envoy.write_text(
+                f'#!/bin/sh\n[ "$(hostname)" != {fails_on} ] || {{ echo "Envoy does not start here" >&2; exit 1; }}\n'
+                'exec /usr/local/bin/envoy-itself "$@"\n'
+            )
+            envoy.chmod(0o755)
+        _run("dpkg-deb", "--root-owner-group", "-Zzstd", "-z1", "--build", str(tree), str(package))
+    digest = hashlib.sha256(package.read_bytes()).hexdigest()
+    try:
+        yield {"amd64": {"deb": {"url": f"http://10.77.0.5/{package.name}", "sha256": digest}}}
+    finally:
+        package.unlink()
+
+
+def _run(*argv: str) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
