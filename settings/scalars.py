@@ -180,9 +180,9 @@ def _address(value: str) -> None:
     if address.version == 6:
         raise Refused("IPv6 is not supported yet", "an IPv4 address")
     if address.is_unspecified or address.is_loopback or address.is_multicast or address.is_reserved:
-        raise Refused("not an address that other machines reach", "the VM's own address in its network")
+        raise Refused("not an address that other machines reach", "the machine's own address in its network")
     if address.is_link_local:
-        raise Refused("a link-local address", "the VM's own address in its network")
+        raise Refused("a link-local address", "the machine's own address in its network")
 
 
 Address = Annotated[str, Kind("an IPv4 address", _address)]
