@@ -12,8 +12,8 @@ from components.gateways import SERVICE_PORTS, EastWestGateway, EastWestGatewayA
 from components.kubectl import ClusterAccess
 from components.rollout import RolloutArgs, Turn
 from components.ssh import SshLogin, agent_problem
-from components.virtual_machine import VirtualMachineArgs
 from components.vm_namespace import VmNamespace, VmNamespaceArgs
+from components.vm_plan import VirtualMachineArgs
 from components.ways import Way, service_ip
 from components.workload import StaticVm, Workload, WorkloadArgs
 from hosts.observe import Found

@@ -10,7 +10,8 @@ from recording import UNKNOWN, Run, public_text, run, secrets
 
 from components.kubectl import ClusterAccess
 from components.ssh import SshLogin
-from components.virtual_machine import VirtualMachine, VirtualMachineArgs, desired_host, withdrawal
+from components.virtual_machine import VirtualMachine
+from components.vm_plan import VirtualMachineArgs, desired_host, withdrawal
 from hosts.plan import Package, Withdrawal, configure, confirm, drain, enrol, unconfigure
 from registration.credentials import Wanted
 
