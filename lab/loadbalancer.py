@@ -19,6 +19,8 @@ from lab.api import Api, ApiError
 from lab.spec import ClusterSpec
 
 _WATCH_SECONDS = 300
+HOST_NAME = "lab/load-balancer-name"
+"""Annotation of a Service that is to have only a name."""
 Key = tuple[str, str]
 
 
@@ -64,11 +66,17 @@ def reconcile(api: Api, cluster: ClusterSpec) -> str:
         print(f"{verb} {address}", flush=True)
     for service in services:
         namespace, name = key = _key(service)
-        if key in given and _current(service) != given[key]:
-            status = {"status": {"loadBalancer": {"ingress": [{"ip": given[key]}]}}}
+        if key in given and _shown(service) != (wanted := point(service, given[key])):
+            status = {"status": {"loadBalancer": {"ingress": [wanted]}}}
             api.patch(f"/api/v1/namespaces/{namespace}/services/{name}/status", status)
             print(f"{namespace}/{name} has {given[key]}", flush=True)
     return str(listed["metadata"]["resourceVersion"])
+
+
+def point(service: Mapping[str, Any], address: str) -> dict[str, str]:
+    """Return what a Service's status says: its address, or only the name that it asks for, as some clouds' do."""
+    name = service["metadata"].get("annotations", {}).get(HOST_NAME)
+    return {"hostname": name} if name else {"ip": address}
 
 
 def main(number: int, kubeconfig: Path) -> None:
@@ -102,6 +110,11 @@ def _deleted(service: Mapping[str, Any]) -> bool:
 def _current(service: Mapping[str, Any]) -> str:
     ingress = service.get("status", {}).get("loadBalancer", {}).get("ingress") or [{}]
     return str(ingress[0].get("ip", ""))
+
+
+def _shown(service: Mapping[str, Any]) -> dict[str, str]:
+    ingress = service.get("status", {}).get("loadBalancer", {}).get("ingress") or [{}]
+    return {key: ingress[0][key] for key in ("ip", "hostname") if ingress[0].get(key)}
 
 
 def _requested(service: Mapping[str, Any]) -> str:

@@ -80,9 +80,12 @@ def node_leg(cluster: ClusterSpec) -> Leg:
 
 
 def vm_leg(vm: VmSpec) -> Leg:
-    """Return the leg of a VM: flat network, so pods and services of the first cluster are routed through its node."""
+    """Return the leg of a VM: flat network, so pods and services of the first cluster are routed through its node.
+
+    One that is not routed has no way to them.
+    """
     cluster = ClusterSpec(1)
-    ranges = (cluster.pod_range, cluster.service_range)
+    ranges = (cluster.pod_range, cluster.service_range) if vm.routed else ()
     return Leg(
         namespace=vm.namespace, address=vm.address, routes=(*(f"{r} via {cluster.address}" for r in ranges), _DEFAULT)
     )

@@ -35,6 +35,8 @@ class VmSpec:
     """IPv4 address on the lab's switch."""
     version: str = "v1"
     """What the hello application on it calls itself."""
+    routed: bool = True
+    """Whether its network leads to pods and services; without that it reaches the switch only."""
 
     @property
     def namespace(self) -> str:

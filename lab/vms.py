@@ -25,10 +25,11 @@ _POWER_OFF_SECONDS = 10
 _CLEAN_UP_SECONDS = 3
 _PREPARED = ".prepared"
 _REBOOT = 133
+_UNROUTED = "unrouted"
 _SUPERVISE = f"""while :; do
     /usr/bin/systemd-nspawn "$@"
     [ $? -eq {_REBOOT} ] || exit
-    "$PYTHON" -m lab.vms "$NAME" "$ADDRESS" || exit
+    "$PYTHON" -m lab.vms "$NAME" "$ADDRESS" "$ROUTES" || exit
 done"""
 """Shell text: boots the VM again after `reboot` on it, which systemd-nspawn reports by this exit status."""
 _ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
@@ -190,8 +191,8 @@ def execute(vm: VmSpec, argv: list[str], stdin: str, timeout: float) -> subproce
 
 
 def _supervisor_env(vm: VmSpec) -> dict[str, str]:
-    own = {"NAME": vm.name, "ADDRESS": vm.address, "PYTHON": sys.executable, "PYTHONPATH": str(paths.CHECKOUT)}
-    return _ENV | own
+    own = {"NAME": vm.name, "ADDRESS": vm.address, "ROUTES": "" if vm.routed else _UNROUTED}
+    return _ENV | own | {"PYTHON": sys.executable, "PYTHONPATH": str(paths.CHECKOUT)}
 
 
 def _ended(vm: VmSpec) -> str:
@@ -217,9 +218,9 @@ def _connects(address: str, port: int) -> bool:
     return True
 
 
-def main(name: str, address: str) -> None:
+def main(name: str, address: str, routes: str) -> None:
     """Renew a VM's network between two boots: a machine that reboots forgets its connections and packet filters."""
-    vm = VmSpec(name=name, address=address)
+    vm = VmSpec(name=name, address=address, routed=routes != _UNROUTED)
     unplug(vm)
     network.create([network.vm_leg(vm)])
 

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.loadbalancer import assign, interface_changes
+from lab.loadbalancer import HOST_NAME, assign, interface_changes, point
 
 POOL = ("10.77.0.200", "10.77.0.201", "10.77.0.202")
 
@@ -32,6 +32,13 @@ def test_a_wish_is_granted_unless_somebody_has_the_address() -> None:
 
 def test_a_deleted_service_gives_its_address_back() -> None:
     assert assign([service("a", ip=POOL[0], gone=True), service("b")], POOL) == {("n", "b"): POOL[0]}
+
+
+def test_a_service_that_asks_for_a_name_shows_only_that() -> None:
+    plain = service("a", ip=POOL[0])
+    assert point(plain, POOL[0]) == {"ip": POOL[0]}
+    named = {**plain, "metadata": plain["metadata"] | {"annotations": {HOST_NAME: "lb.lab"}}}
+    assert point(named, POOL[0]) == {"hostname": "lb.lab"}
 
 
 def test_a_foreign_address_in_a_status_is_replaced() -> None:

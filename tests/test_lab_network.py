@@ -7,6 +7,10 @@ from lab.spec import ClusterSpec, LabSpec, VmSpec
 VM = VmSpec(name="billing-1", address="10.77.0.21")
 
 
+def test_a_vm_that_is_not_routed_reaches_the_switch_only() -> None:
+    assert network.vm_leg(VmSpec(name="a", address="10.77.0.40", routed=False)).routes == ("default via 10.77.0.5",)
+
+
 def test_a_vm_reaches_pods_and_services_through_the_node_and_nothing_else() -> None:
     assert network.cable_plan([network.vm_leg(VM)]) == (
         Batch(
