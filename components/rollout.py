@@ -76,8 +76,8 @@ class Turn:
         turns: Mapping[str, Turn],
     ) -> None:
         self._vm, self._mates, self._size, self._standing, self._turns = vm, mates, size, standing, turns
-        self._wanted: pulumi.Output[str] | None = None
-        self._done: pulumi.Output[Any] | None = None
+        self._wanted: pulumi.Output[str]
+        self._done: pulumi.Output[Any]
 
     @property
     def went_back(self) -> pulumi.Output[str]:
@@ -100,14 +100,13 @@ class Turn:
         if pulumi.runtime.is_dry_run():
             return ""
         standing = await known(self._standing)
-        wanted = {name: await known(turn._wanted) for name, turn in self._turns.items() if turn._wanted is not None}
+        wanted = {name: await known(self._turns[name]._wanted) for name in self._mates}
         if standing is None:
             return "nobody knows which VMs serve now: the cluster gave no answer"
         waves = plan(self._mates, standing, {name: want for name, want in wanted.items() if want}, self._size)
         failed = []
         for name in waves.before(self._vm.name):
-            done = self._turns[name]._done
-            if done is None or await known(done) is None:
+            if await known(self._turns[name]._done) is None:
                 failed.append(name)
         return halted(self._vm.workload, failed, waves)
 
