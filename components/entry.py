@@ -116,7 +116,7 @@ def come_back(args: EntryArgs, configuration: str) -> str:
             f"  seen=$({get}) || exit 1",
             f"  case $seen in {mark}/True/[0-9]*) exit 0 ;; esac",
             '  [ "$(date +%s)" -lt "$end" ] || break',
-            "  sleep 0.5",
+            "  sleep 1",
             "done",
             f"{remember} >/dev/null || exit 1",
             "case $seen in",
