@@ -1,0 +1,149 @@
+"""What a VM takes back of a start that nobody confirmed, and puts back when it leaves: its program, on a folder."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from host_program import HOST, on_host
+
+from hosts.plan import Withdrawal, render
+
+pytestmark = pytest.mark.parametrize("shell", ["dash"])
+
+STATE = Path("var/lib/istio-vm-mesh")
+RECORDED = {
+    "systemctl": 'echo "systemctl $*" >>"$root/log"; case $1 in is-active) return 3 ;; esac',
+    "sed": 'command sed "$@"',
+    "untrack": 'echo untrack >>"$root/log"',
+    "clean_rules": 'echo clean_rules >>"$root/log"',
+}
+BLOCK = "127.0.0.1 localhost\n# istio-vm-mesh begin\n10.77.0.200 istiod.istio-system.svc\n# istio-vm-mesh end\n"
+
+
+def unconfirmed(folder: Path, text: str, stamp: str = "5-5") -> None:
+    (folder / STATE).mkdir(parents=True)
+    (folder / STATE / "unconfirmed").write_text(text)
+    (folder / "run/istio-vm-mesh").mkdir(parents=True)
+    (folder / "run/istio-vm-mesh/timer").write_text(f"{stamp}\n")
+    (folder / "etc").mkdir()
+    (folder / "etc/hosts").write_text(BLOCK)
+
+
+def log(folder: Path) -> list[str]:
+    return (folder / "log").read_text().splitlines() if (folder / "log").exists() else []
+
+
+def test_a_first_start_that_nobody_confirms_leaves_the_host_as_before(shell: str, tmp_path: Path) -> None:
+    unconfirmed(tmp_path, "inactive disabled answers\n")
+    done = on_host(shell, tmp_path, "time_is_up 5-5", programs=RECORDED)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "etc/hosts").read_text() == "127.0.0.1 localhost\n"
+    assert log(tmp_path) == [
+        "systemctl stop --no-block istio",
+        "clean_rules",
+        "systemctl stop istio",
+        "clean_rules",
+        "systemctl -q disable istio",
+        "untrack",
+        "systemctl stop istio-vm-mesh-takeback-*.timer",
+    ]
+    assert not (tmp_path / STATE / "unconfirmed").exists()
+    told = on_host(shell, tmp_path, "tell_taken_back", programs=RECORDED)
+    assert json.loads(told.stderr) == {
+        "vm": "billing-1",
+        "code": "taken-back",
+        "fact": "nobody confirmed it over a new ssh connection within 120 s: redirection, DNS capture and the block in "
+        "/etc/hosts were taken back; the sidecar was stopped and disabled",
+        "hint": "correct what kept ssh or the sidecar from working, then run up again",
+    }
+    assert on_host(shell, tmp_path, "tell_taken_back", programs=RECORDED).returncode == 0, "once is enough"
+
+
+def test_a_changed_sidecar_that_nobody_confirms_goes_back_to_what_was_confirmed(shell: str, tmp_path: Path) -> None:
+    unconfirmed(tmp_path, "active enabled answers\n")
+    before = dataclasses.replace(HOST, files=dataclasses.replace(HOST.files, cluster_env="BEFORE='1'\n"))
+    program = render(before, root=str(tmp_path)).replace("set -eu\n", "set -eu\nchown() { :; }\n", 1)
+    (tmp_path / STATE / "confirmed").write_text(program)
+    (tmp_path / STATE / "certs").mkdir()
+    (tmp_path / STATE / "certs/key.pem").write_text("the key before")
+    (tmp_path / "etc/certs").mkdir()
+    done = on_host(shell, tmp_path, "time_is_up 5-5", programs=RECORDED)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "var/lib/istio/envoy/cluster.env").read_text() == "BEFORE='1'\n"
+    assert (tmp_path / "etc/certs/key.pem").read_text() == "the key before"
+    assert (tmp_path / "etc/hosts").read_text() == BLOCK
+    assert log(tmp_path)[-2:] == ["systemctl stop istio-vm-mesh-takeback-*.timer", "systemctl start --no-block istio"]
+    assert "untrack" not in log(tmp_path)
+    assert (tmp_path / STATE / "taken-back").read_text().endswith("was restored; the sidecar runs with it again\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "stamp"), [("", "5-5"), ("active enabled", "9-9")], ids=["confirmed", "another start"]
+)
+def test_a_timer_that_is_late_does_nothing(shell: str, tmp_path: Path, text: str, stamp: str) -> None:
+    unconfirmed(tmp_path, text, stamp)
+    if not text:
+        (tmp_path / STATE / "unconfirmed").unlink()
+    assert on_host(shell, tmp_path, "time_is_up 5-5", programs=RECORDED).returncode == 0
+    assert log(tmp_path) == []
+    assert (tmp_path / "etc/hosts").read_text() == BLOCK
+
+
+def test_rules_go_by_name_where_the_sidecars_program_leaves_some(shell: str, tmp_path: Path) -> None:
+    rules = "-P OUTPUT ACCEPT\\n-N ISTIO_OUTPUT\\n-A OUTPUT -j ISTIO_OUTPUT\\n-A OUTPUT -d 9.9.9.9 -j ACCEPT\\n"
+    tool = (
+        f'echo "iptables $*" >>"{tmp_path}/log"; '
+        f'[ "$*" != "-w 10 -t nat -S" ] || [ -e {tmp_path}/gone ] || printf -- "{rules}"; '
+        f"case $* in *-X*) : >{tmp_path}/gone ;; esac"
+    )
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, text in {"iptables": tool, "ip6tables": ":", "ip": "exit 2", "nft": ":"}.items():
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / name).chmod(0o755)
+    statements = f"unset -f iptables ip; PATH={tools}:$PATH; clean_rules && echo clean"
+    done = on_host(shell, tmp_path, statements, missing=frozenset({"istio-start.sh", "iptables-legacy"}))
+    assert done.stdout == b"clean\n", done.stderr
+    assert [line.removeprefix("iptables -w 10 -t nat ") for line in log(tmp_path) if " -S" not in line] == [
+        "-D OUTPUT -j ISTIO_OUTPUT",
+        "-X ISTIO_OUTPUT",
+    ]
+
+
+def test_what_was_there_before_joining_is_there_again_after_leaving(shell: str, tmp_path: Path) -> None:
+    certs, own = tmp_path / "etc/certs", tmp_path / "etc/certs/root-cert.pem"
+    certs.mkdir(parents=True)
+    own.write_text("somebody's own")
+    own.chmod(0o640)
+    programs = {"systemctl": "return 1", "id": "return 1", "getent": "return 1"}
+    statements = 'keep_before; write_files >/dev/null; keep_before; tar -C "$root/" -xpf "$state/before.tar"'
+    done = on_host(
+        shell, tmp_path, f"{statements}; cat \"$state/before\"; had 'package .' || echo none", programs=programs
+    )
+    assert done.stdout == b"package \nunit  \nnone\n", done.stderr
+    assert own.read_text() == "somebody's own"
+    assert own.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["listed", "not listed"])
+def test_a_vm_is_out_of_service_before_its_sidecar_stops(shell: str, tmp_path: Path, listed: bool) -> None:
+    host = dataclasses.replace(HOST, withdrawal=Withdrawal(probe_at="10.77.0.21:8080", seconds=1))
+    line = "outbound|80||billing.vm-apps.svc.cluster.local::10.77.0.21:8080::health_flags::healthy"
+    say = f'echo "{line}"' if listed else ":"
+    forget = f'case "$*" in *clusters*) [ -e "$root/unhealthy" ] || {say} ;; esac'
+    programs = {
+        "systemctl": ":",
+        "sleep": ":",
+        "date": 'cat "$root/now"; echo $(($(cat "$root/now") + 1)) >"$root/now"',
+        "curl": forget,
+        "iptables": 'echo "iptables $*" >>"$root/log"; : >"$root/unhealthy"',
+    }
+    (tmp_path / "now").write_text("100\n")
+    done = on_host(shell, tmp_path, "withdraw", programs=programs, desired=host)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (b"its endpoints are forgotten\n" if listed else b"")
+    assert log(tmp_path) == [
+        "iptables -w 10 -I OUTPUT -d 10.77.0.21 ! -s 127.0.0.6 -p tcp --dport 8080 -m owner --uid-owner istio-proxy "
+        "-m comment --comment istio-vm-mesh -j DROP"
+    ]
