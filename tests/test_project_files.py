@@ -1,5 +1,6 @@
 """The committed project and stack files fit the program that reads them."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -89,9 +90,15 @@ def test_the_labs_stack(tmp_path: Path) -> None:
 
 def test_the_example(tmp_path: Path) -> None:
     checksums = [f"checksums/istio-sidecar{suffix}.deb.sha256" for suffix in ("", "-arm64")]
+    for path, content in (
+        ("packages/istio-sidecar.rpm", "rpm"),
+        ("checksums/istio-sidecar.rpm.sha256", f"{hashlib.sha256(b'rpm').hexdigest()}  istio-sidecar.rpm"),
+    ):
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_text(content)
     secret = "  istio-vm-mesh:sshPrivateKey: {secure: v1:abc}\n"
     settings = stack("example", tmp_path, "known_hosts", *checksums, secret=secret)
-    assert set(settings.packages) == {"deb-amd64", "deb-arm64"}
+    assert set(settings.packages) == {"deb-amd64", "deb-arm64", "rpm-amd64"}
     assert settings.connections["billing-2"].port == 2222
     assert settings.connections["reports-1"].user == "deploy"
     assert settings.workloads["billing"].vms["legacy-1"].static
