@@ -14,7 +14,7 @@ UNIT := $(PYTHON) -m pytest -m "not lab and not pulumi" --numprocesses 3 --dist 
 export ISTIO_VM_MESH_CACHE := $(CACHE)
 export PATH := $(VENV)/bin:$(PATH)
 
-.PHONY: help up preview status outputs down shell kubectl test unit lint format requirements docs sudoers
+.PHONY: help up preview status outputs down shell kubectl test unit lint format bench requirements docs sudoers
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -51,7 +51,10 @@ lint: $(READY) ## Check style, types and shell scripts
 	@ruff check .
 	@ruff format --check .
 	@mypy .
-	@shellcheck lab/bootstrap.sh .ci/run
+	@shellcheck lab/bootstrap.sh .ci/run bench/rivals/*.sh
+
+bench: $(READY) ## Measure this project and others on the lab, and write docs/figures.md (ARGS="--sizes 1,10 --repeat 3")
+	@$(PYTHON) -m bench $(ARGS)
 
 format: $(READY) ## Format the code
 	@ruff format .
@@ -60,6 +63,7 @@ format: $(READY) ## Format the code
 requirements: $(READY) ## Compile the pinned requirements from pyproject.toml
 	@uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make requirements" -o requirements.txt pyproject.toml
 	@uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make requirements" --extra dev -o requirements-dev.txt pyproject.toml
+	@uv pip compile -q --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make requirements" -o bench/requirements.txt bench/requirements.in
 
 sudoers: $(READY) ## Print the least sudoers file for VMs: make sudoers ARGS=<login>
 	@$(PYTHON) -m hosts.sudoers $(ARGS)

@@ -1,0 +1,163 @@
+"""`make bench`: starts the VMs on the lab, lets everybody work on them in turn, and writes down what it took."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench import figures, packages
+from bench.machines import Machines
+from bench.measure import AGAIN, BROKEN, JOIN, LOOK, RELABEL, Results
+from bench.mesh import Mesh
+from bench.ours import Ours
+from bench.packages import Package
+from bench.rivals.ansible import Ansible
+from bench.rivals.common import Rival, programs
+from bench.rivals.pyinfra import Pyinfra
+from bench.rivals.shell import ParallelShell, Shell
+from lab import paths
+from lab.run import environment
+from lab.runtime import VmSpec
+
+DEAD = 3
+LEAST_BROKEN = 10
+"""With fewer VMs, four broken ones say nothing."""
+
+
+class Bench:
+    """One run of the bench."""
+
+    def __init__(self, options: argparse.Namespace, cache: Path, folder: Path) -> None:
+        self._options, self._cache = options, cache
+        self._machines = Machines(max(options.sizes), cache)
+        self._machines.start()
+        env = environment(os.environ)
+        self._mesh = Mesh(env)
+        self._packages = packages.packages(cache)
+        self._ours = Ours(folder, env)
+        known: dict[str, Ours | Rival] = {
+            self._ours.name: self._ours,
+            Shell.name: Shell(folder, env),
+            ParallelShell.name: ParallelShell(folder, env),
+        }
+        if {Ansible.name, Pyinfra.name} & set(options.tools):
+            installed = programs(cache)
+            known[Ansible.name] = Ansible(folder, env, installed)
+            known[Pyinfra.name] = Pyinfra(folder, env, installed)
+        self._tools = [known[name] for name in options.tools]
+        self.results = Results(options.json, _about(options))
+
+    def run(self) -> None:
+        """Measure everything, everybody in turn, so that the machine's moods concern all alike."""
+        for size in self._options.sizes:
+            for repeat in range(self._options.repeat):
+                for tool in self._tools:
+                    self._round(tool, self._machines.all[:size], repeat)
+                    figures.write(self._options.figures, self.results)
+
+    def clean(self) -> None:
+        """Leave the lab as it was."""
+        for tool in self._tools:
+            tool.clean()
+        packages.forget()
+        self._machines.remove()
+
+    def _round(self, tool: Ours | Rival, vms: Sequence[VmSpec], repeat: int) -> None:
+        """Let one tool take the same VMs from fresh to gone."""
+        now, later = self._packages
+        self._machines.reset(vms, python=tool.python)
+        tool.prepare(now)
+        tier = f"bench-{repeat}"
+
+        def healthy(**labels: str) -> None:
+            self._mesh.await_healthy(tool.namespace, vms, labels)
+
+        steps: list[tuple[str, Any, Any]] = [
+            (JOIN, partial(tool.join, vms), healthy),
+            (AGAIN, partial(tool.again, vms), healthy),
+            (RELABEL, partial(tool.relabel, vms, vms[-1], tier), partial(healthy, **{vms[-1].name: tier})),
+            ("token renewal", partial(tool.renew, vms), healthy),
+            ("upgrade", partial(tool.upgrade, vms, later), partial(self._upgraded, tool.namespace, vms, later)),
+            ("removal", partial(tool.leave, vms), partial(self._mesh.await_gone, tool.namespace, vms)),
+        ]
+        if isinstance(tool, Ours):
+            steps.insert(2, (LOOK, partial(tool.look_and_run_again, vms), healthy))
+        for operation, work, verdict in steps:
+            if not self._measure(tool, vms, operation, repeat, work, verdict):
+                break  # what follows would measure something else
+        if isinstance(tool, Ours) and len(vms) >= LEAST_BROKEN:
+            self._broken(tool, vms, repeat)
+
+    def _broken(self, tool: Ours, vms: Sequence[VmSpec], repeat: int) -> None:
+        """Let the VMs join of which three are dead, and one has another host key than the stack says."""
+        dead, wrong_key, well = vms[:DEAD], vms[DEAD], vms[DEAD + 1 :]
+        self._machines.reset(vms, python=False)
+        tool.prepare(self._packages[0])
+        self._machines.power(dead, on=False)
+        work = partial(tool.join_with_broken, vms, wrong_key)
+        verdict = partial(self._mesh.await_healthy, tool.namespace, well, {})
+        self._measure(tool, vms, BROKEN, repeat, work, verdict)
+        self._machines.power(dead, on=True)
+        tool.leave(vms)
+
+    def _measure(
+        self, tool: Ours | Rival, vms: Sequence[VmSpec], operation: str, repeat: int, work: Any, verdict: Any
+    ) -> bool:
+        fine = self.results.measure(tool.name, len(vms), operation, repeat, work, verdict)
+        told = f"{self.results.figures[-1].seconds:7.1f} s" if fine else self.results.failures[-1].reason
+        print(f"{len(vms):3} VMs  run {repeat + 1}  {tool.name:16} {operation:24} {told}", file=sys.stderr, flush=True)
+        return fine
+
+    def _upgraded(self, namespace: str, vms: Sequence[VmSpec], package: Package) -> None:
+        self._mesh.await_healthy(namespace, vms, {})
+        others = {vm.name for vm in vms if self._machines.package_version(vm) != package.version}
+        if others:
+            raise RuntimeError(f"not upgraded: {', '.join(sorted(others))}")
+
+
+def _about(options: argparse.Namespace) -> dict[str, Any]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    machine = f"{os.cpu_count()} cores, {memory:.0f} GB, Linux {platform.release().split('-')[0]}"
+    return {"taken": time.strftime("%Y-%m-%d"), "machine": machine, "repeat": options.repeat}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    names = [Ours.name, Shell.name, ParallelShell.name, Ansible.name, Pyinfra.name]
+    found = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    found.add_argument("--sizes", type=_numbers, default=[1, 10, 50], help="numbers of VMs (1,10,50)")
+    found.add_argument("--repeat", type=int, default=5, help="how often everything is done (5)")
+    found.add_argument("--tools", type=lambda text: text.split(","), default=names, help=f"who ({','.join(names)})")
+    found.add_argument("--json", type=Path, default=paths.CHECKOUT / "docs/bench.json", help="where results go")
+    found.add_argument("--figures", type=Path, default=paths.CHECKOUT / "docs/figures.md", help="where the table goes")
+    return found
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the bench; 0 if everything succeeded."""
+    options = parser().parse_args(argv)
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "istio-vm-mesh"
+    cache = Path(os.environ.get("ISTIO_VM_MESH_CACHE") or default)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        bench = Bench(options, cache, Path(folder))
+        try:
+            bench.run()
+        finally:
+            bench.clean()
+    return 1 if bench.results.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
