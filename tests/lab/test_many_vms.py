@@ -49,4 +49,3 @@ def test_fifty_vms_of_which_four_are_broken(many: Stack, lab: Lab) -> None:
         assert vms[name]["reason"]
         assert vms[name]["hint"]
     assert "host key mismatch" in text
-    assert all(f"{name}-configure" not in text.partition("error")[2] or name in (*DEAD, STRANGER) for name in states)
