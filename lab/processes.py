@@ -87,6 +87,7 @@ def spawn(name: str, argv: Sequence[str], *, env: Mapping[str, str], cgroup: str
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o640),
             (os.POSIX_SPAWN_DUP2, 1, 2),
+            *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited()),
         ],
         setsid=True,
         setsigmask=(),
@@ -104,6 +105,16 @@ def spawn(name: str, argv: Sequence[str], *, env: Mapping[str, str], cgroup: str
     )
     write_json(paths.PROCESSES / f"{name}.json", asdict(record))
     return record
+
+
+def _inherited() -> list[int]:
+    """Return the descriptors that this process got from its parent: `flock` hands on a lock that way, for ever."""
+    found = []
+    for fd in (int(path.name) for path in Path("/proc/self/fd").iterdir()):
+        with contextlib.suppress(OSError):  # the listing's own is closed by now
+            if fd > 2 and os.get_inheritable(fd):
+                found.append(fd)
+    return found
 
 
 def records() -> list[Record]:

@@ -20,7 +20,11 @@ def spawned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[process
     group = tmp_path / "group"
     group.mkdir()
     monkeypatch.setattr(cgroups, "create", lambda name: (group,))
+    (tmp_path / "lock").touch()
+    lock = os.open(tmp_path / "lock", os.O_RDONLY)
+    os.set_inheritable(lock, True)
     record = processes.spawn("sleeper", ["/bin/sh", "-c", "echo started with $WORD; exec sleep 60"], env={"WORD": "x"})
+    os.close(lock)
     yield record
     processes.end([record])
 
@@ -46,6 +50,12 @@ def test_a_process_is_recorded_with_its_log_and_control_group(spawned: processes
     assert processes.last_lines(spawned.log) == "started with x"
     assert (tmp_path / "group/cgroup.procs").read_text() == f"{spawned.pid}\n"
     assert os.getsid(spawned.pid) == spawned.pid
+
+
+def test_a_process_holds_nothing_of_those_who_started_it(spawned: processes.Record, tmp_path: Path) -> None:
+    Cancel().until(lambda: Path(spawned.log).read_text() != "", "the log", 5)
+    held = [path.readlink() for path in Path(f"/proc/{spawned.pid}/fd").iterdir()]
+    assert tmp_path / "lock" not in held
 
 
 def test_an_ended_process_is_not_alive_although_nobody_asked_for_its_status(spawned: processes.Record) -> None:
