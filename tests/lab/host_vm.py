@@ -1,0 +1,106 @@
+"""A VM that a test may break: what it is to become, what is on it, and packages that differ from the lab's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from stack import PROJECT, Kubectl, Stack, ssh_argv
+
+from hosts.plan import DesiredHost, Package, configure
+from hosts.sidecar_files import SidecarFiles
+from lab.runtime import Lab
+from lab.spec import VmSpec
+
+PACKAGE_URL = "http://10.77.0.5/istio-sidecar.deb"
+NOT_DISK = ("run", "tmp", "proc", "sys", "dev", "var/log")
+
+
+def lab_digest() -> str:
+    """SHA-256 of the lab's package."""
+    return (PROJECT / ".lab/istio-sidecar.deb.sha256").read_text().split()[0]
+
+
+def desired(vm: VmSpec, stack: Stack, kubectl: Kubectl, **changes: Any) -> DesiredHost:
+    """What a VM could become by the dev stack's mesh."""
+    path = "jsonpath={.data.root-cert\\.pem}"
+    root = kubectl("get", "configmap", "istio-ca-root-cert", "-n", "istio-system", "-o", path)
+    istiod = stack.outputs()["mesh"]["istiod"]
+    files = SidecarFiles(
+        mesh_yaml="defaultConfig: {}\n",
+        cluster_env="ISTIO_INBOUND_PORTS='8080'\nISTIO_META_DNS_CAPTURE='true'\n",
+        hosts=f"{istiod['address']} {istiod['host']}\n",
+        root_certificate=root,
+    )
+    given: dict[str, Any] = {
+        "vm": vm.name,
+        "files": files,
+        "packages": {"deb-amd64": Package(url=PACKAGE_URL, sha256=lab_digest())},
+        "istiod_host": istiod["host"],
+        "istiod_address": istiod["address"],
+        "istiod_port": istiod["port"],
+        "clock_port": 15017,
+        "istio_version": "1.31.1",
+        "address": vm.address,
+    }
+    return DesiredHost(**{**given, **changes})
+
+
+def run_configure(vm: VmSpec, host: DesiredHost, user: str = "root") -> subprocess.CompletedProcess[str]:
+    """Do what the stack's first command on a VM does."""
+    step = configure(host)
+    return subprocess.run(
+        ssh_argv(vm.address, [step.command], user), input=step.stdin, capture_output=True, text=True, timeout=120
+    )
+
+
+def problems(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """Fact by code of the one report of a host that was refused."""
+    assert done.returncode == 1, done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    report = json.loads(line)
+    return {problem["code"]: problem["fact"] for problem in (report, *report.get("more", []))}
+
+
+def on_vm(lab: Lab, vm: VmSpec, script: str, stdin: str = "") -> str:
+    """Run a script on a VM, and fail the test where it fails."""
+    done = lab.vm_exec(vm.name, ["sh", "-euc", script], stdin=stdin, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def disk(lab: Lab, vm: VmSpec) -> dict[str, tuple[Any, ...]]:
+    """Everything on a VM's disk but its logs: kind, mode and owner of each path; size, time and inode of each file."""
+    root, found = lab.vm_root(vm.name), {}
+    for folder, folders, files in os.walk(root):
+        here = os.path.relpath(folder, root)
+        folders[:] = [name for name in folders if os.path.normpath(f"{here}/{name}") not in NOT_DISK]
+        for name in (*folders, *files):
+            at = os.lstat(f"{folder}/{name}")
+            change = () if stat.S_ISDIR(at.st_mode) else (at.st_size, at.st_mtime_ns, at.st_ino)
+            found[os.path.normpath(f"{here}/{name}")] = (oct(at.st_mode), at.st_uid, at.st_gid, *change)
+    return found
+
+
+def repacked(lab: Lab, folder: Path, version: str) -> dict[str, str]:
+    """The lab's package with another version, as a stack file names it."""
+    tree, package = folder / f"tree-{version}", folder / f"istio-sidecar-{version}.deb"
+    subprocess.run(["dpkg-deb", "-R", str(lab.tools.sidecar_deb), str(tree)], check=True, timeout=60)
+    control = tree / "DEBIAN/control"
+    control.write_text(re.sub(r"^Version: .*$", f"Version: {version}", control.read_text(), flags=re.MULTILINE))
+    subprocess.run(["dpkg-deb", "-Znone", "-b", str(tree), str(package)], check=True, timeout=60, capture_output=True)
+    shutil.rmtree(tree)
+    return as_file(package)
+
+
+def as_file(package: Path) -> dict[str, str]:
+    """A package where Pulumi runs, as a stack file names it."""
+    with package.open("rb") as content:
+        return {"file": str(package), "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
