@@ -79,21 +79,22 @@ check_route() {
 		problem route-captures-ssh "$1 via $2 would take the answers to $3, from where this VM is being set up" 'leave that address out: give smaller ranges'
 	fi
 }
-{# Whether istiod can be reached is seen over these routes; they go again unless the host is then configured. #}
+{# Whether istiod can be reached is seen over these routes; they go again unless the host is then configured. Without
+    them, there is nothing to look for. #}
 check_routes() {
-	has ip || return 0
+	has ip || return 1
 	from=$(ssh_client) before=$problems
 	while read -r range router; do check_route "$range" "$router" "$from"; done <<-END
 		$routes
 	END
-	[ "$problems" = "$before" ] && [ "$(id -u)" = 0 ] || return 0
+	[ "$problems" = "$before" ] && [ "$(id -u)" = 0 ] || return 1
 	tried=y
 	while read -r range router; do
 		fact=$(add_route "$range" "$router") || problem route-refused "$range via $router: $fact" 'correct routes'
 	done <<-END
 		$routes
 	END
-	[ "$problems" = "$before" ] || untry
+	[ "$problems" = "$before" ] || { untry; return 1; }
 }
 untry() {
 	[ -n "$tried" ] || return 0
