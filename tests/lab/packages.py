@@ -32,11 +32,12 @@ def another_version(version: str, *, fails_on: str = "") -> Iterator[dict[str, A
         changed = [f"Version: {version}" if line.startswith("Version:") else line for line in lines]
         control.write_text("\n".join(changed) + "\n")
         if fails_on:
-            envoy = tree / "usr/local/bin/envoy"
-            envoy.rename(envoy.with_name("envoy-itself"))
+            envoy, itself = tree / "usr/local/bin/envoy", tree / "usr/local/lib/istio-sidecar/envoy"
+            itself.parent.mkdir(parents=True)
+            envoy.rename(itself)
             envoy.write_text(
                 f'#!/bin/sh\n[ "$(hostname)" != {fails_on} ] || {{ echo "Envoy does not start here" >&2; exit 1; }}\n'
-                'exec /usr/local/bin/envoy-itself "$@"\n'
+                'exec /usr/local/lib/istio-sidecar/envoy "$@"\n'
             )
             envoy.chmod(0o755)
         _run("dpkg-deb", "--root-owner-group", "-Zzstd", "-z1", "--build", str(tree), str(package))

@@ -121,6 +121,7 @@ def watched(caller: list[str], kubectl: Kubectl) -> Iterator[Watch]:
         calls.wait(20)
         for thread in threads:
             thread.join(20)
+        lines.close()
 
 
 def installed(vm: VmSpec) -> str:
