@@ -21,7 +21,7 @@ REPAIR = dict.fromkeys(["billing-1-configure", "billing-1-enrol", "billing-1-con
 EDITS = {
     "file": (
         "sed -i 's/^  meshId: .*/  meshId: elsewhere/' /etc/istio/config/mesh",
-        ["/etc/istio/config/mesh:5 -   meshId: mesh1", "/etc/istio/config/mesh:5 +   meshId: elsewhere"],
+        ["/etc/istio/config/mesh:3 -   meshId: mesh1", "/etc/istio/config/mesh:3 +   meshId: elsewhere"],
     ),
     "mode": (
         "chmod 600 /var/lib/istio/envoy/cluster.env",
@@ -31,7 +31,10 @@ EDITS = {
         "systemctl disable --now istio",
         ["istio.service - enabled", "istio.service + disabled", "istio.service - active", "istio.service + inactive"],
     ),
-    "rules": ("iptables -t nat -F", ["iptables - -A OUTPUT -j ISTIO_OUTPUT"]),
+    "rules": (
+        "for tables in iptables iptables-legacy; do $tables -t nat -F; done",
+        ["iptables-legacy - nat: -A OUTPUT -j ISTIO_OUTPUT"],
+    ),
     "hosts": (
         "sed '/^# istio-vm-mesh begin/,/^# istio-vm-mesh end/d' /etc/hosts >/tmp/hosts; cat /tmp/hosts >/etc/hosts",
         ["/etc/hosts block:2 - 10.77.0.200 istiod.istio-system.svc"],

@@ -10,6 +10,8 @@ configure() {
 	checks
 	forget configured
 	keep_before
+	{# What runs would not be what is here by then. #}
+	installed && ! strays || rm -f "$run/started"
 	doing='installing the package'
 	install_package
 	doing='writing the files'
@@ -18,7 +20,5 @@ configure() {
 	[ -z "$changes" ] || printf '%s\n' "$changes"
 	case $changes in *istio.service.d*) systemctl daemon-reload ;; esac
 	install_routes
-	{# What runs may have read a file that was changed by hand. #}
-	case $changes in *config/mesh* | *cluster.env* | *root-cert.pem*) rm -f "$run/started" ;; esac
 	remember configured
 }

@@ -12,6 +12,9 @@ facts_configured() {
 		file=$root$path
 		if [ "$path" = /etc/hosts ]; then
 			sed -n '/^# istio-vm-mesh begin/,/^# istio-vm-mesh end$/s|^|/etc/hosts block: |p' "$file" 2>/dev/null || :
+		elif [ "$path" = /etc/certs/root-cert.pem ] && [ -e "$file" ]; then
+			{# The agent writes it anew, with a mode of its own and what other roots it knows. #}
+			content "$path" | grep -Fxf "$file" | sed "s|^|$path: |"
 		elif [ -e "$file" ]; then
 			stat -c "$path mode: %a %U:%G %F" "$file"
 			head -c 65536 "$file" | tr -d '\000' | sed -e "s|^|$path: |" -e "\$a\\"
@@ -35,15 +38,29 @@ facts_confirmed() {
 	facts_rules
 }
 facts_rules() {
-	for tables in iptables ip6tables; do
-		! has "$tables-save" || "$tables-save" 2>/dev/null | grep -E 'ISTIO_|istio-vm-mesh' | sed "s/^/$tables: /"
+	for tables in iptables iptables-legacy ip6tables ip6tables-legacy; do
+		for table in raw mangle nat filter; do
+			rules $tables $table | grep -E 'ISTIO_|istio-vm-mesh' | sed "s/^/$tables: $table: /"
+		done
 	done
+}
+{# Whether what a sidecar that runs may have read is not what it is to read. #}
+strays() {
+	for path in /etc/istio/config/mesh /var/lib/istio/envoy/cluster.env; do
+		content "$path" | cmp -s - "$root$path" || return 0
+	done
+	[ "$(content /etc/certs/root-cert.pem | grep -cFxf "$root/etc/certs/root-cert.pem" 2>/dev/null)" != "$(content /etc/certs/root-cert.pem | wc -l)" ]
+}
+{# Whether the sidecar has a certificate that is valid. One that has run out lets an agent ask ever more rarely. #}
+certified() {
+	[ -s "$root/etc/certs/key.pem" ] && [ -s "$root/etc/certs/cert-chain.pem" ] || return 1
+	! has openssl || openssl x509 -in "$root/etc/certs/cert-chain.pem" -noout -checkend 0 >/dev/null 2>&1
 }
 {# Whether a sidecar that runs has what it needs at its next start, and its redirection is as it was when it was
     confirmed, if it ever was. #}
 intact() {
-	[ -s "$root/etc/certs/key.pem" ] && [ -s "$root/etc/certs/cert-chain.pem" ] || return 1
-	[ ! -e "$state/as-confirmed" ] || [ "$(facts_rules)" = "$(grep -E '^ip6?tables: ' "$state/as-confirmed")" ]
+	certified || return 1
+	[ ! -e "$state/as-confirmed" ] || [ "$(facts_rules)" = "$(grep -E '^ip6?tables(-legacy)?: ' "$state/as-confirmed")" ]
 }
 {# Reads, and changes nothing. The last line says that it has come to its end. #}
 observe() {
