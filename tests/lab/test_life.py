@@ -67,7 +67,8 @@ def test_a_second_up_changes_nothing_and_opens_no_ssh_connection_unless_hosts_ar
     [
         (lambda w: w["labels"].update(version="v2"), {"cluster.env", "/etc/istio/config/mesh"}),
         (lambda w: w["ports"].update(admin=9090), {"cluster.env", "/etc/istio/config/mesh"}),
-        (lambda w: w["probe"]["httpGet"].update(path="/"), {"/etc/istio/config/mesh"}),
+        # cluster.env too: the VM registers with a name for its whole configuration.
+        (lambda w: w["probe"]["httpGet"].update(path="/"), {"cluster.env", "/etc/istio/config/mesh"}),
     ],
     ids=["label", "port", "probe"],
 )
@@ -90,7 +91,9 @@ def test_an_edit_shows_its_lines_and_changes_just_that(
     assert ops.pop("billing-group") == "update"
     ops.pop("billing-service", None)
     per_vm = {
-        f"{vm}-{role}" for vm in ("billing-1", "billing-2") for role in ("configure", "entry", "enrol", "confirm")
+        f"{vm}-{role}"
+        for vm in ("billing-1", "billing-2")
+        for role in ("configure", "entry", "enrol", "healthy", "confirm")
     }
     assert ops == dict.fromkeys(per_vm, "update")
 
