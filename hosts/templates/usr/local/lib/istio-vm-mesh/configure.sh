@@ -11,7 +11,7 @@ configure() {
 	forget configured
 	keep_before
 	{# What runs would not be what is here by then. #}
-	installed && ! strays || rm -f "$run/started"
+	if ! installed || strays; then rm -f "$run/started"; fi
 	doing='installing the package'
 	install_package
 	doing='writing the files'
