@@ -77,6 +77,11 @@ def leave(args: EntryArgs, configuration: str) -> str:
     return f'gone=$({delete}) || exit 1; [ -z "$gone" ] || sleep {FORGOTTEN_SECONDS}'
 
 
+def withdraw(args: EntryArgs) -> str:
+    """The command that takes a VM out of the mesh that is to leave, and waits until nobody sends it requests any more."""
+    return f"{delete_entry(args.access, name=args.name, namespace=args.namespace)} && sleep {FORGOTTEN_SECONDS}"
+
+
 def come_back(args: EntryArgs, configuration: str) -> str:
     """The command that waits until the VM is in the mesh again, with this configuration.
 

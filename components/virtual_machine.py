@@ -14,7 +14,7 @@ import pulumi_command as command
 from components.common import certain
 from components.credential import issue, mark_used, token_name
 from components.departure import departure, departure_command
-from components.entry import come_back, entry_commands, leave
+from components.entry import come_back, entry_commands, leave, withdraw
 from components.package_copy import package_copies
 from components.rollout import in_turn
 from components.ssh import connection_args
@@ -104,6 +104,7 @@ class VirtualMachine(pulumi.ComponentResource):
             f"{name}-healthy",
             create=":",
             update=on_mesh(lambda desired: come_back(place, desired.configuration)),
+            delete=withdraw(place),
             opts=child(enrolled),
         )
         confirmed = _on_host(

@@ -22,7 +22,7 @@ from components.rollout import Turn
 from components.ssh import SshLogin
 from components.workload import group_of_vm
 from hosts.observe import Found
-from hosts.plan import CONFIRM_SECONDS, DesiredHost, Package, Route, Withdrawal, configuration
+from hosts.plan import CONFIRM_SECONDS, DesiredHost, Package, Route, configuration
 from hosts.sidecar_files import SidecarFiles, sidecar_files
 from registration.credentials import Wanted
 from registration.waves import CONFIGURATION, attempts
@@ -137,18 +137,7 @@ def desired_host(
         istio_version=args.istio_version,
         clock_port=args.clock_port,
         confirm_within=args.confirm_within,
-        withdrawal=withdrawal(args.address, args.group["spec"].get("probe")),
     )
-
-
-def withdrawal(address: str, probe: Mapping[str, Any] | None) -> Withdrawal | None:
-    """How the agent is made to take the VM for unhealthy; None where it probes nothing by IPv4, or by a command."""
-    action = (probe or {}).get("httpGet") or (probe or {}).get("tcpSocket")
-    if not probe or not action or action.get("host", address) != address or ":" in address:
-        return None
-    # Istio's defaults: pkg/istio-agent/health/health_check.go.
-    seconds = probe.get("periodSeconds", 10) * probe.get("failureThreshold", 1) + probe.get("timeoutSeconds", 1) + 1
-    return Withdrawal(probe_at=f"{address}:{action['port']}", seconds=seconds)
 
 
 def entry_args(name: str, args: VirtualMachineArgs) -> EntryArgs:

@@ -47,16 +47,6 @@ class Package:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Withdrawal:
-    """What makes istiod take a VM's endpoints out of service: the agent's probe of the application fails."""
-
-    probe_at: str
-    """IPv4 address and port that the agent probes."""
-    seconds: int
-    """How long it takes until the agent is sure."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Route:
     """A way from a VM into the cluster's network."""
 
@@ -94,8 +84,6 @@ class DesiredHost:
     """Whether a sidecar that somebody else has installed is taken over; else such a host is refused."""
     confirm_within: int = CONFIRM_SECONDS
     """Seconds after a start of the sidecar in which a new ssh connection must confirm it, or it is taken back."""
-    withdrawal: Withdrawal | None = None
-    """How the VM is taken out of service; None: the sidecar just stops."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +112,7 @@ def unconfigure(desired: DesiredHost) -> str:
 def enrol(desired: DesiredHost, mark: str = "") -> Step:
     """Take the token from standard input, and start the sidecar if it does not run as configured.
 
-    The command names the configuration's digest and the mark of the last repair, so that it runs again when one changes.
+    The command names the configuration's digest and the mark of the last repair: when one changes, it runs again.
     """
     return Step(command=f"sh {HELPER} enrol {digest(desired)}{mark and f' repair-{mark}'}")
 
@@ -189,8 +177,6 @@ def render(desired: DesiredHost, *, root: str = "") -> str:
         istio_version=desired.istio_version,
         existing="adopt" if desired.adopt else "refuse",
         confirm_within=desired.confirm_within,
-        probe_at=desired.withdrawal.probe_at if desired.withdrawal else "",
-        forgotten_after=desired.withdrawal.seconds if desired.withdrawal else 0,
         istiod_port=port,
         routes="\n".join(f"{route.to} {route.via}" for route in routes),
         protocol=_ROUTING_PROTOCOL,

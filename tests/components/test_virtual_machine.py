@@ -11,8 +11,8 @@ from recording import UNKNOWN, Run, public_text, run, secrets
 from components.kubectl import ClusterAccess
 from components.ssh import SshLogin
 from components.virtual_machine import VirtualMachine
-from components.vm_plan import VirtualMachineArgs, desired_host, withdrawal
-from hosts.plan import Package, Withdrawal, configure, confirm, drain, enrol, unconfigure
+from components.vm_plan import VirtualMachineArgs, desired_host
+from hosts.plan import Package, configure, confirm, drain, enrol, unconfigure
 from registration.credentials import Wanted
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nnot to be seen\n-----END OPENSSH PRIVATE KEY-----\n"
@@ -232,21 +232,11 @@ def test_why_a_vm_is_not_back_is_told_to_it() -> None:
     assert vm_run()["billing-1-confirm"].inputs["stdin"].split("\n", 1)[1] == "output of billing-1-healthy"
 
 
-@pytest.mark.parametrize(
-    ("probe", "found"),
-    [
-        (None, None),
-        ({"exec": {"command": ["true"]}}, None),
-        ({"httpGet": {"port": 8080, "host": "example.com"}}, None),
-        ({"httpGet": {"port": 8080}}, Withdrawal(probe_at="10.77.0.21:8080", seconds=12)),
-        (
-            {"tcpSocket": {"port": 90, "host": "10.77.0.21"}, "periodSeconds": 2, "failureThreshold": 3},
-            Withdrawal(probe_at="10.77.0.21:90", seconds=8),
-        ),
-    ],
-)
-def test_a_vm_is_taken_out_of_service_by_its_probe(probe: dict[str, Any] | None, found: Withdrawal | None) -> None:
-    assert withdrawal("10.77.0.21", probe) == found
+def test_a_vm_that_leaves_is_out_of_the_mesh_before_its_sidecar_stops(done: Run) -> None:
+    delete = done["billing-1-healthy"].inputs["delete"]
+    assert "delete workloadentries.networking.istio.io billing-10.77.0.21-net1" in delete
+    assert delete.endswith("&& sleep 2")
+    assert "billing-1-enrol" in done["billing-1-healthy"].dependency_names, "deleted before what stops the sidecar"
 
 
 def test_only_a_vm_that_may_leave_unreachable_has_a_departure(done: Run) -> None:

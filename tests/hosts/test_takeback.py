@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from host_program import HOST, on_host
 
-from hosts.plan import Withdrawal, render
+from hosts.plan import render
 
 pytestmark = pytest.mark.parametrize("shell", ["dash"])
 
@@ -126,24 +126,15 @@ def test_what_was_there_before_joining_is_there_again_after_leaving(shell: str, 
     assert own.stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.parametrize("listed", [True, False], ids=["listed", "not listed"])
-def test_a_vm_is_out_of_service_before_its_sidecar_stops(shell: str, tmp_path: Path, listed: bool) -> None:
-    host = dataclasses.replace(HOST, withdrawal=Withdrawal(probe_at="10.77.0.21:8080", seconds=1))
+def test_a_sidecar_that_leaves_waits_until_the_mesh_has_forgotten_it(shell: str, tmp_path: Path) -> None:
     line = "outbound|80||billing.vm-apps.svc.cluster.local::10.77.0.21:8080::health_flags::healthy"
-    say = f'echo "{line}"' if listed else ":"
-    forget = f'case "$*" in *clusters*) [ -e "$root/unhealthy" ] || {say} ;; esac'
     programs = {
-        "systemctl": ":",
-        "sleep": ":",
         "date": 'cat "$root/now"; echo $(($(cat "$root/now") + 1)) >"$root/now"',
-        "curl": forget,
-        "iptables": 'echo "iptables $*" >>"$root/log"; : >"$root/unhealthy"',
+        "sleep": 'echo slept >>"$root/log"',
+        "curl": f'[ "$(cat "$root/now")" -ge "$until" ] || echo "{line}"',
     }
-    (tmp_path / "now").write_text("100\n")
-    done = on_host(shell, tmp_path, "withdraw", programs=programs, desired=host)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == (b"its endpoints are forgotten\n" if listed else b"")
-    assert log(tmp_path) == [
-        "iptables -w 10 -I OUTPUT -d 10.77.0.21 ! -s 127.0.0.6 -p tcp --dport 8080 -m owner --uid-owner istio-proxy "
-        "-m comment --comment istio-vm-mesh -j DROP"
-    ]
+    for until, slept, said in ((104, 3, b""), (999, 9, b"the mesh still lists this VM; stopping all the same\n")):
+        (tmp_path / "now").write_text("100\n")
+        (tmp_path / "log").unlink(missing_ok=True)
+        done = on_host(shell, tmp_path, f"until={until}; forgotten", programs=programs)
+        assert (done.returncode, done.stdout, log(tmp_path)) == (0, said, ["slept"] * slept)

@@ -99,7 +99,7 @@ drain() {
 	doing='stopping the sidecar'
 	forget confirmed
 	disarm
-	withdraw || :
+	forgotten
 	if [ -e /lib/systemd/system/istio.service ]; then
 		systemctl -q disable istio 2>/dev/null || :
 		systemctl stop istio
@@ -107,32 +107,17 @@ drain() {
 	fi
 	{# A crashed agent leaves its rules behind. #}
 	clean_rules || fail residue 'rules of the sidecar are left' "remove what 'iptables-save | grep ISTIO_' shows, then run again"
-	unhealthy -D || :
 	rm -rf "$run"
 	untrack
 }
-{# Lets the agent's probe of the application fail, so that istiod takes the VM's endpoints out of service, and waits until
-    the VM's own Envoy has heard of that: so have the others then. #}
-withdraw() {
-	[ -n "$probe_at" ] && has curl && systemctl -q is-active istio && ready || return 0
-	seen=n
-	! listed || seen=y
-	unhealthy -I || return 0
-	begin=$(date +%s)
-	while :; do
-		passed=$(($(date +%s) - begin))
-		[ "$passed" -lt $((forgotten_after + 10)) ] || { echo "istiod still lists the VM after $passed s; stopping anyway"; break; }
-		if [ $seen = y ] && ! listed; then echo 'its endpoints are forgotten'; break; fi
-		[ $seen = y ] || [ "$passed" -lt "$forgotten_after" ] || break
+{# The VM's entry is gone by now. Its own Envoy hears of that as the others do, so what it knows is what they know. #}
+forgotten() {
+	end=$(($(date +%s) + 10))
+	while has curl && listed; do
+		[ "$(date +%s)" -lt "$end" ] || { echo 'the mesh still lists this VM; stopping all the same'; break; }
 		sleep 0.25
 	done
-	sleep 1
 }
 listed() {
 	curl -s -m 5 http://localhost:15000/clusters 2>/dev/null | grep -qE "^outbound\|.*::$address:[0-9]+::health_flags::healthy$"
-}
-{# The agent probes from the VM's address; what Envoy hands to the application comes from 127.0.0.6, and goes on. #}
-unhealthy() {
-	iptables -w 10 "$1" OUTPUT -d "${probe_at%:*}" ! -s 127.0.0.6 -p tcp --dport "${probe_at##*:}" -m owner --uid-owner "$owner" \
-		-m comment --comment istio-vm-mesh -j DROP 2>/dev/null
 }
