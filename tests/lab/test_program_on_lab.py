@@ -17,7 +17,6 @@ import arguments
 from components.control_plane import certificate_digest
 from components.kubectl import ClusterAccess, create_token, delete_entry, read_when_there
 from components.values import chart_reference, istiod_values, mesh_config
-from components.virtual_machine import TOKEN_MINUTES
 from lab.runtime import Lab
 from settings import from_stack_file
 
@@ -97,7 +96,7 @@ def test_a_token_is_short_for_istiods_ca_only_and_bound_to_the_vms_secret(
     given = {
         "service_account": "billing",
         "namespace": "vm-apps",
-        "minutes": TOKEN_MINUTES,
+        "minutes": 60,
         "secret": "istio-vm-billing-1",
     }
     done = shell(create_token(ACCESS, **given, secret_uid=uid), lab_environment)
