@@ -15,7 +15,7 @@ FIRST_ADDRESS = 110
 MOST = 70
 AT_ONCE = 8
 """How many VMs are made anew at the same time."""
-PYTHON = ("libpython3.11-minimal", "libpython3.11-stdlib", "python3.11-minimal", "libffi8", "libmpdec3")
+PYTHON = ("libpython3.11-minimal", "libpython3.11-stdlib", "python3.11-minimal")
 """What Ansible's modules need on a Debian 12 that has no Python."""
 
 
@@ -35,15 +35,16 @@ class Machines:
         self._cache = cache
 
     def start(self) -> None:
-        """Start the lab where it is not running, and the VMs on it."""
-        self.lab = Lab(LabSpec(vms=(*self.lab.spec.vms, *(vm for vm in self.all if vm not in self.lab.spec.vms))))
-        self.lab.start(Progress())
+        """Start the lab where it is not running, and the VMs that are not there yet."""
+        if not (self.lab.status() and set(self.all) <= set(self.lab.spec.vms)):
+            Lab(LabSpec().joined(LabSpec(vms=tuple(self.all)))).start(Progress())
 
     def reset(self, vms: Sequence[VmSpec], *, python: bool) -> None:
         """Give VMs fresh file systems."""
         self._each(self.lab.vm_reset, vms)
         if python:
-            self._each(self._add_python, vms)
+            found = self._python()
+            self._each(lambda name: _copy(found / "usr", self.lab.vm_root(name) / "usr"), vms)
 
     def power(self, vms: Sequence[VmSpec], *, on: bool) -> None:
         """Pull the VMs' plugs, or put them back."""
@@ -64,9 +65,6 @@ class Machines:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(work, [vm.name for vm in vms]))
 
-    def _add_python(self, name: str) -> None:
-        shutil.copytree(self._python() / "usr", self.lab.vm_root(name) / "usr", symlinks=True, dirs_exist_ok=True)
-
     def _python(self) -> Path:
         """Return a folder with Debian's Python, compiled as its packages do when they are installed."""
         folder = self._cache / "bench-python"
@@ -81,9 +79,13 @@ class Machines:
                 subprocess.run(["dpkg-deb", "--extract", package, work], check=True)
                 package.unlink()
             vm = self.all[0].name
-            shutil.copytree(work / "usr", self.lab.vm_root(vm) / "usr", symlinks=True, dirs_exist_ok=True)
+            _copy(work / "usr", self.lab.vm_root(vm) / "usr")
             self.lab.vm_exec(vm, ["python3.11", "-m", "compileall", "-q", "/usr/lib/python3.11"], timeout=120)
-            compiled = self.lab.vm_root(vm) / "usr/lib/python3.11"
-            shutil.copytree(compiled, work / "usr/lib/python3.11", symlinks=True, dirs_exist_ok=True)
+            _copy(self.lab.vm_root(vm) / "usr/lib/python3.11", work / "usr/lib/python3.11")
             work.rename(folder)
         return folder
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a folder into one that may be there."""
+    subprocess.run(["cp", "--archive", "--no-target-directory", source, target], check=True)
