@@ -87,8 +87,8 @@ def test_routes_come_back_after_each_way_to_boot_and_go_with_the_vm(host: Desire
             capture_output=True,
             text=True,
         )
-        since, *state = asked.stdout.split()
-        return state == ["active"] and since != boot.strip()
+        found = asked.stdout.split()
+        return found[1:] == ["active"] and found[0] != boot.strip()
 
     eventually(rebooted, seconds=40, what="the VM has rebooted")
     assert routes(lab) == sorted([*clean, *of(SERVICES, PODS)])
@@ -106,4 +106,4 @@ def test_routes_come_back_after_each_way_to_boot_and_go_with_the_vm(host: Desire
     assert removed.returncode == 0, removed.stderr
     assert routes(lab) == clean
     units = "ls /etc/systemd/system/istio-vm-mesh-routes.service /etc/systemd/system/*/istio-vm-mesh-routes.service"
-    assert on_vm(lab, VM, f"{units} 2>/dev/null; systemctl is-enabled istio-vm-mesh-routes 2>/dev/null || :") == ""
+    assert on_vm(lab, VM, f"{{ {units}; systemctl is-enabled istio-vm-mesh-routes; }} 2>/dev/null || :") == ""
