@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -87,17 +85,6 @@ def disk(lab: Lab, vm: VmSpec) -> dict[str, tuple[Any, ...]]:
             change = () if stat.S_ISDIR(at.st_mode) else (at.st_size, at.st_mtime_ns, at.st_ino)
             found[os.path.normpath(f"{here}/{name}")] = (oct(at.st_mode), at.st_uid, at.st_gid, *change)
     return found
-
-
-def repacked(lab: Lab, folder: Path, version: str) -> dict[str, str]:
-    """The lab's package with another version, as a stack file names it."""
-    tree, package = folder / f"tree-{version}", folder / f"istio-sidecar-{version}.deb"
-    subprocess.run(["dpkg-deb", "-R", str(lab.tools.sidecar_deb), str(tree)], check=True, timeout=60)
-    control = tree / "DEBIAN/control"
-    control.write_text(re.sub(r"^Version: .*$", f"Version: {version}", control.read_text(), flags=re.MULTILINE))
-    subprocess.run(["dpkg-deb", "-Znone", "-b", str(tree), str(package)], check=True, timeout=60, capture_output=True)
-    shutil.rmtree(tree)
-    return as_file(package)
 
 
 def as_file(package: Path) -> dict[str, str]:

@@ -47,20 +47,12 @@ def vm(lab: Lab) -> Iterator[VmSpec]:
 
 
 @pytest.fixture
-def joining(stack: Stack, vm: VmSpec) -> Stack:
+def joining(stack: Stack, vm: VmSpec) -> Iterator[Stack]:
     """The dev stack with the VM in it, which is taken out before it goes."""
     stack.billing["vms"][vm.name] = {"address": vm.address}
-    return stack
-
-
-@pytest.fixture(autouse=True)
-def leave(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Take the VM out of the stack again while it is still there."""
-    yield
-    if "joining" in request.fixturenames:
-        stack: Stack = request.getfixturevalue("joining")
-        stack.billing["vms"].pop(HOST.name, None)
-        stack.up()
+    yield stack
+    stack.billing["vms"].pop(vm.name, None)
+    stack.up()
 
 
 def test_all_that_is_wrong_is_told_at_once_and_nothing_changes(

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from host_vm import as_file, on_vm, repacked
+from host_vm import as_file, on_vm
+from packages import another_version
 from stack import PROJECT, Stack, changes
 
+from lab import paths
 from lab.progress import Progress
 from lab.runtime import Lab
 from lab.spec import VmSpec
@@ -40,6 +42,12 @@ def joining(stack: Stack, vm: VmSpec) -> Iterator[Stack]:
     stack.up()
 
 
+def own_copy(version: str, folder: Path) -> dict[str, str]:
+    """The lab's package with another version, where Pulumi runs."""
+    with another_version(version):
+        return as_file(Path(shutil.copy(paths.MIRROR / f"istio-sidecar-{version}.deb", folder)))
+
+
 def packages_of(stack: Stack, vm: VmSpec, kind: str, package: dict[str, str]) -> None:
     """Give the VM a package of its own."""
     stack.billing["vms"][vm.name]["sidecar"] = {"amd64": {kind: package}}
@@ -48,7 +56,7 @@ def packages_of(stack: Stack, vm: VmSpec, kind: str, package: dict[str, str]) ->
 def test_a_package_of_the_operators_is_copied_kept_and_replaced_by_a_later_one(
     joining: Stack, lab: Lab, vm: VmSpec, tmp_path: Path
 ) -> None:
-    packages_of(joining, vm, "deb", repacked(lab, tmp_path, "1.31.0"))
+    packages_of(joining, vm, "deb", own_copy("1.31.0", tmp_path))
     joining.up()
     assert joining.states()[vm.name] == "healthy"
     assert on_vm(lab, vm, "dpkg-query -W -f '${Version}' istio-sidecar") == "1.31.0"
@@ -78,7 +86,7 @@ def test_a_package_of_the_operators_is_copied_kept_and_replaced_by_a_later_one(
     running = on_vm(lab, vm, RUNNING)
 
     # A later one than istiod's is refused, and the VM goes on as it was.
-    packages_of(joining, vm, "deb", repacked(lab, tmp_path, "1.32.0"))
+    packages_of(joining, vm, "deb", own_copy("1.32.0", tmp_path))
     done = joining.run("up")
     assert done.returncode != 0
     assert '"code":"package-newer","fact":"the sidecar is 1.32.0, istiod is 1.31.1"' in done.stdout + done.stderr
