@@ -12,7 +12,7 @@ confirm() {
 	{# Only a connection that is new since the start gets here. #}
 	! [ -e "$state/unconfirmed" ] || current >"$state/proved"
 	end=$(($(date +%s) + patience))
-	until as_configured && ready && [ -s /etc/certs/cert-chain.pem ] && resolves_still; do
+	until as_configured && ready && certified && resolves_still; do
 		tell_taken_back
 		[ "$(date +%s)" -lt "$end" ] || give_up "$(diagnose)" "not ready after $patience s"
 		sleep 0.25
