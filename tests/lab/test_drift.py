@@ -44,7 +44,7 @@ EDITS = {
         "rm /etc/certs/cert-chain.pem",
         ["certificate - /etc/certs/cert-chain.pem"],
     ),
-    "program": ("echo 'if then' >>/usr/local/lib/istio-vm-mesh/host", ["/usr/local/lib/istio-vm-mesh/host + "]),
+    "program": ("sed -i '3i if then' /usr/local/lib/istio-vm-mesh/host", ["/usr/local/lib/istio-vm-mesh/host + "]),
     "everything": (
         "sh /usr/local/lib/istio-vm-mesh/host remove",
         ["nothing of istio-vm-mesh was here "],
