@@ -38,7 +38,9 @@ for folder in (
     files.directory(path=folder, user="istio-proxy", mode="755")
 for name, (target, mode) in FILES.items():
     content = StringIO((source / name).read_text())
-    changes.append(files.put(src=content, dest=target, user="istio-proxy", mode=mode))
+    put = files.put(src=content, dest=target, user="istio-proxy", mode=mode)
+    if name != "root-cert.pem":  # the agent writes it anew itself, so it differs each time
+        changes.append(put)
 changes.append(files.block(path="/etc/hosts", content=(source / "hosts").read_text().strip()))
 server.shell(
     name="connection tracking",
