@@ -1,6 +1,8 @@
 {# The package, then files and blocks, each only where it differs. #}
 write_files() {
-	content /etc/certs/root-cert.pem | put "$root/etc/certs/root-cert.pem" 644 "$owner:$owner"
+	{# The agent writes the same again when it starts, with rights of its own: no difference, and no reason to restart. #}
+	content /etc/certs/root-cert.pem | cmp -s - "$root/etc/certs/root-cert.pem" ||
+		content /etc/certs/root-cert.pem | put "$root/etc/certs/root-cert.pem" 644 "$owner:$owner"
 	content /var/lib/istio/envoy/cluster.env | put "$root/var/lib/istio/envoy/cluster.env" 644 "$owner:$owner"
 	content /etc/istio/config/mesh | put "$root/etc/istio/config/mesh" 644 "$owner:$owner"
 	content /etc/systemd/system/istio.service.d/istio-vm-mesh.conf | put "$drop_in" 644 root:root
