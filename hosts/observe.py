@@ -22,7 +22,7 @@ if [ -e {_HELPER} ]; then sh {_HELPER} observe; elif [ -e {_STATE} ]; then echo 
 
 _MOST_LINES = 40
 """Lines of a record; a file that has nothing left in common with ours needs no more to say so."""
-_LONGEST_LINE = 160
+_LONGEST_LINE = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +76,11 @@ def found(status: int | None, stdout: str, stderr: str, *, now: datetime) -> Fou
     if lines == ["blank"]:
         return Found(record=(f"nothing of istio-vm-mesh was here ({number})",), bare=True)
     if lines == ["gone"]:
-        return _drifted([f"{_HELPER} - there", f"{_HELPER} + missing"], f"({number})")
+        return _drifted([f"{_HELPER} - there", f"{_HELPER} + missing"], number)
     if status != 0:
         said = (stderr.strip().splitlines() or [f"exit status {status}"])[-1]
         refusal = _refusal(said)
-        return Found(unknown=refusal) if refusal else _drifted([f"{_HELPER} + {said}"], f"({number})")
+        return Found(unknown=refusal) if refusal else _drifted([f"{_HELPER} + {said}"], number)
     if lines[-1:] != ["end"]:  # configured by a version that could not be looked at
         return Found()
     told: dict[str, list[str]] = {}
@@ -93,13 +93,14 @@ def found(status: int | None, stdout: str, stderr: str, *, now: datetime) -> Fou
     if left and certificate and datetime.fromisoformat(certificate.not_after) < now:
         drift.append(f"certificate + expired {certificate.not_after}")
     if drift:
-        return _drifted(drift, f"on {left[0]}", certificate)
+        return _drifted(drift, left[0], certificate)
     return Found(record=_shown(told.get("record", [])), certificate=certificate)
 
 
 def _drifted(drift: Sequence[str], left: str, certificate: Certificate | None = None) -> Found:
+    """A changed VM. Each line of the record tells when it was left as it was to be, so no two repairs look the same."""
     return Found(
-        record=_shown([f"as left {left}, but:", *drift]),
+        record=_shown([f"since {left}: {line}" for line in drift]),
         drift=tuple(map(_plain, drift)),
         certificate=certificate,
         bare=any(line.startswith("certificate ") for line in drift),

@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     for name, vm in found.items():
         if vm.unknown:
             sys.stderr.write(f"vm {name} was not looked at: {vm.unknown}\n")
-        for line in vm.record[1:] if vm.drift else ():
+        for line in vm.record if vm.drift else ():
             sys.stderr.write(f"vm {name}: {line}\n")
     if error_text:
         sys.stderr.write(f"error: {error_text}\n")

@@ -13,7 +13,10 @@ from observation import reader
 __all__ = ["project"]
 
 DRIFTED = Found(
-    record=("as left on 2026-11-21T10:00:00Z, but:", "istio.service - active", "istio.service + inactive"),
+    record=(
+        "since 2026-11-21T10:00:00Z: istio.service - active",
+        "since 2026-11-21T10:00:00Z: istio.service + inactive",
+    ),
     drift=("istio.service - active", "istio.service + inactive"),
 )
 REPAIRED = Found(record=DRIFTED.record)

@@ -98,9 +98,7 @@ def test_what_has_changed_on_a_host_is_1_and_told_line_by_line(
     drift = ("istio.service - active", "istio.service + inactive")
     certificate = Certificate(serial="0B", not_after="2999-01-01T00:00:00Z")
     found = {
-        "billing-1": Found(
-            record=("as left on 2026-11-21T10:00:00Z, but:", *drift), drift=drift, certificate=certificate
-        )
+        "billing-1": Found(record=tuple(f"since then: {line}" for line in drift), drift=drift, certificate=certificate)
     }
     monkeypatch.setattr(reader_of_hosts, "look", lambda targets: found)
     file = project / "elsewhere/Pulumi.dev.yaml"
@@ -112,7 +110,7 @@ def test_what_has_changed_on_a_host_is_1_and_told_line_by_line(
     vm = json.loads(captured.out)["vms"]["billing-1"]
     assert (vm["state"], vm["reason"]) == ("drifted", "not as it was left: istio.service")
     assert vm["certificate"] == {"serial": "0B", "notAfter": "2999-01-01T00:00:00Z"}
-    assert captured.err.splitlines() == [f"vm billing-1: {line}" for line in drift]
+    assert captured.err.splitlines() == [f"vm billing-1: since then: {line}" for line in drift]
     found["billing-1"] = Found(unknown="ssh to 10.77.0.21:22: no answer within 9 s")
     assert main(STACK) == 0
     assert capsys.readouterr().err == "vm billing-1 was not looked at: ssh to 10.77.0.21:22: no answer within 9 s\n"
