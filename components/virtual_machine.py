@@ -21,7 +21,7 @@ from components.ssh import connection_args
 from components.vm_plan import VirtualMachineArgs, credential_args, desired_host, entry_args, halt, refusal
 from hosts.plan import DesiredHost, configure, confirm, drain, enrol, take_down, unconfigure
 
-TAKING_BACK_SECONDS = 15
+TAKING_BACK_SECONDS = 30
 """How long a VM may take to answer again after its time has run out."""
 
 

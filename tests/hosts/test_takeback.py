@@ -68,12 +68,14 @@ def test_a_changed_sidecar_that_nobody_confirms_goes_back_to_what_was_confirmed(
     (tmp_path / STATE / "certs").mkdir()
     (tmp_path / STATE / "certs/key.pem").write_text("the key before")
     (tmp_path / "etc/certs").mkdir()
-    done = on_host(shell, tmp_path, "time_is_up 5-5", programs=RECORDED)
+    (tmp_path / STATE / "rules").write_text("iptables: nat: the rules before\n")
+    programs = {**RECORDED, "facts_rules": "echo 'iptables: nat: the rules before'"}
+    done = on_host(shell, tmp_path, "time_is_up 5-5", programs=programs)
     assert (done.returncode, done.stderr) == (0, b"")
     assert (tmp_path / "var/lib/istio/envoy/cluster.env").read_text() == "BEFORE='1'\n"
     assert (tmp_path / "etc/certs/key.pem").read_text() == "the key before"
     assert (tmp_path / "etc/hosts").read_text() == BLOCK
-    assert log(tmp_path)[-2:] == ["systemctl stop istio-vm-mesh-takeback-*.timer", "systemctl start --no-block istio"]
+    assert log(tmp_path)[-2:] == ["systemctl start --no-block istio", "systemctl stop istio-vm-mesh-takeback-*.timer"]
     assert "untrack" not in log(tmp_path)
     assert (tmp_path / STATE / "taken-back").read_text().endswith("was restored; the sidecar runs with it again\n")
 

@@ -76,6 +76,7 @@ start() {
 	! resolves || answers=answers
 	forget confirmed
 	track
+	[ -e "$state/unconfirmed" ] || facts_rules >"$state/rules"
 	arm "$active $enabled $answers"
 	rm -f "$run/started"
 	{# A time, so that what confirms it runs again whenever this has. #}

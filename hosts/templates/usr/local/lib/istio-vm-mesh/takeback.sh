@@ -17,7 +17,7 @@ set_timer() {
 stop_timer() { systemctl stop 'istio-vm-mesh-takeback-*.timer' 2>/dev/null || :; }
 disarm() {
 	stop_timer
-	rm -rf "$state/unconfirmed" "$state/certs" "$run/timer"
+	rm -rf "$state/unconfirmed" "$state/certs" "$state/rules" "$run/timer"
 }
 {# What the timer runs. #}
 time_is_up() {
@@ -50,15 +50,29 @@ take_back() {
 	fi
 	[ "$enabled" = enabled ] || systemctl -q disable istio 2>/dev/null || :
 	[ "$active" = active ] || untrack || :
-	{# Before the start: what runs then is not what was to be confirmed. #}
 	case $active-$enabled in
 		active-*) back="$back; the sidecar runs with it again" ;;
 		*-enabled) back="$back; the sidecar was stopped" ;;
 		*) back="$back; the sidecar was stopped and disabled" ;;
 	esac
+	{# Before the start: what runs then is not what was to be confirmed. #}
 	echo "$1: $back" >"$state/taken-back"
+	[ "$active" != active ] || run_as_before ||
+		echo "$1: ${back%; *}; the sidecar was stopped, since its rules were not those of before" >"$state/taken-back"
 	disarm
-	[ "$active" != active ] || systemctl start --no-block istio || :
+}
+{# Nobody confirms this start, so it must be to the network what the one was that ran before. #}
+run_as_before() {
+	systemctl start --no-block istio || :
+	end=$(($(date +%s) + 10))
+	until [ "$(facts_rules)" = "$(cat "$state/rules")" ]; do
+		if [ "$(date +%s)" -ge "$end" ]; then
+			systemctl stop istio 2>/dev/null || :
+			clean_rules || :
+			return 1
+		fi
+		sleep 1
+	done
 }
 {# Fails where a start was taken back that nobody has been told of yet. #}
 tell_taken_back() {
