@@ -261,6 +261,20 @@ def test_the_first_preview_knows_what_does_not_come_from_the_cluster(project: Pa
     assert done.values["registration"]["summary"] == {"reachable": 3}
 
 
+def test_a_static_vm_adds_one_workload_entry_and_nothing_else(
+    project: Path, done: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    billing = STACK["workloads"]["billing"]
+    vms = {**billing["vms"], "legacy-1": {"address": "10.77.0.100", "static": True}}
+    monkeypatch.setitem(STACK, "workloads", {**STACK["workloads"], "billing": {**billing, "vms": vms}})
+    found = run_program()
+    assert found.names - done.names == {"legacy-1-static"}
+    assert found["legacy-1-static"].type == "kubernetes:networking.istio.io/v1:WorkloadEntry"
+    same = [name for name in done.names if found[name].inputs == done[name].inputs]
+    assert set(same) == done.names
+    assert found.values["workloads"]["billing"]["vms"] == ["billing-1", "billing-2", "legacy-1"]
+
+
 def test_two_runs_register_the_same(project: Path) -> None:
     first, second = (
         {name: (r.inputs, r.dependencies) for name, r in run_program().monitor.registered.items()} for _ in range(2)
