@@ -114,7 +114,7 @@ def enrol(desired: DesiredHost, mark: str = "") -> Step:
 
     The command names the configuration's digest and the mark of the last repair: when one changes, it runs again.
     """
-    return Step(command=f"sh {HELPER} enrol {digest(desired)}{mark and f' repair-{mark}'}")
+    return Step(command=f"sh {HELPER} enrol {digest(desired)}{mark and f' found-{mark}'}")
 
 
 def drain(desired: DesiredHost) -> str:
@@ -132,7 +132,7 @@ def take_down(address: str) -> str:
 
 def confirm(desired: DesiredHost, mark: str = "") -> Step:
     """Wait until the sidecar is ready; prints the evidence as one line of JSON."""
-    return Step(command=f"sh {HELPER} confirm {digest(desired)}{mark and f' repair-{mark}'}")
+    return Step(command=f"sh {HELPER} confirm {digest(desired)}{mark and f' found-{mark}'}")
 
 
 def configuration(files: SidecarFiles, packages: Mapping[str, Package]) -> str:
