@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from stack import PROJECT, Kubectl, Stack, changes, committed_config, eventually
 
-from lab import processes
+from lab import paths, processes
 from lab.progress import Progress
 from lab.runtime import Lab, LabSpec, VmSpec
 
@@ -27,6 +27,8 @@ JOINING = ("configure", "token", "entry", "enrol", "confirm")
 """The steps in which a run is killed, or the VM's plug is pulled."""
 LEAVING = ("confirm", "enrol", "entry")
 """A run is killed once these are deleted: while the VM drains, its entry goes, the host is put back."""
+MIRRORED = paths.MIRROR / "faults.deb"
+"""The package of one VM."""
 JOURNAL = PROJECT / ".lab/state/dev.journal"
 
 
@@ -46,8 +48,6 @@ class Fault:
 # The program takes tools from /usr/local/bin first, so this wrapper is the VM's clock: the kernel has only one for all.
 WRONG_CLOCK = """printf '%s\\n' '#!/bin/sh' 'case " $* " in *" -d "*) exec /bin/date "$@" ;; esac' \
     'exec /bin/date -d "1 hour" "$@"' >/usr/local/bin/date; chmod 755 /usr/local/bin/date"""
-# The VM's own application stands in for the mirror: it answers every path with 200 and a greeting.
-WRONG_FILE = "iptables -t nat -A OUTPUT -d 10.77.0.5 -p tcp --dport 80 -j REDIRECT --to-ports 8080"
 FAULTS = {
     "disk-full": Fault(
         "mount -t tmpfs -o size=8m tmpfs /usr/local", "umount -l /usr/local", ("disk-full", "free some space")
@@ -59,7 +59,7 @@ FAULTS = {
         ("package-install", "No space left on device"),
         changes=True,
     ),
-    "wrong-file": Fault(WRONG_FILE, WRONG_FILE.replace("-A", "-D"), ("package-checksum", "has SHA-256")),
+    "wrong-file": Fault("", "", ("package-checksum", "has SHA-256")),
     "wrong-clock": Fault(WRONG_CLOCK, "rm /usr/local/bin/date", ("clock", "set the clock")),
     "hosts-immutable": Fault(
         "mount --bind /etc/hosts /etc/hosts && mount -o remount,ro,bind /etc/hosts",
@@ -91,6 +91,7 @@ def stack(dev_stack: Stack, lab: Lab) -> Iterator[Stack]:
     dev_stack.up()
     for name in VMS:
         lab.remove_vm(name)
+    MIRRORED.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +205,10 @@ def told(stack: Stack, lab: Lab, others: dict[str, str]) -> dict[str, Any]:
     for name, fault in FAULTS.items():
         assert lab.vm_exec(name, ["sh", "-c", fault.do]).returncode == 0, name
     declare(stack, *FAULTS)
+    MIRRORED.unlink(missing_ok=True)
+    MIRRORED.write_text("something else")
+    package = {"url": f"http://10.77.0.5/{MIRRORED.name}", "sha256": paths.DEB_CHECKSUM.read_text().split()[0]}
+    stack.billing["vms"]["wrong-file"]["sidecar"] = {"amd64": {"deb": package}}
     done = stack.run("up")
     assert done.returncode == 1
     return {"text": done.stdout + done.stderr, "states": stack.states()}
@@ -230,6 +235,8 @@ def test_machines_that_were_put_right_join(
 ) -> None:
     for name, fault in FAULTS.items():
         assert lab.vm_exec(name, ["sh", "-c", fault.undo]).returncode == 0, name
+    MIRRORED.unlink()
+    MIRRORED.symlink_to("istio-sidecar.deb")
     recover(stack, lab, kubectl, others)
 
 

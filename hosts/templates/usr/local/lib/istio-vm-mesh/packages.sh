@@ -69,8 +69,11 @@ fetch() {
 install_package() {
 	if ! installed; then
 		keep_package
-		fact=$(manager install "$new" 2>&1 </dev/null) ||
-			fail package-install "$(printf %s "$fact" | tail -n 3)" 'correct what the package manager complains about'
+		if ! fact=$(manager install "$new" 2>&1 </dev/null); then
+			{# What failed first stands at the top. #}
+			why=$(printf '%s\n' "$fact" | grep -E 'error|cannot|failed' | head -n 3)
+			fail package-install "${why:-$(printf %s "$fact" | tail -n 3)}" 'correct what the package manager complains about'
+		fi
 		mv -f "$new" "$state/package.$family"
 		echo "$sha256" >"$state/package"
 		echo "installed istio-sidecar $(package_version)"
