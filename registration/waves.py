@@ -1,6 +1,6 @@
 """Decides which VMs a change may take out of the mesh at the same time, from what the mesh says of them.
 
-Pure: no clock, no network, no Pulumi. A VM that serves nobody now (new, dead, unhealthy) has nothing to lose and waits
+Pure: no clock, no network, no Pulumi. A VM that serves nobody now (new, off, unhealthy) has nothing to lose and waits
 for nobody, so a first join is as parallel as ever.
 """
 
@@ -24,9 +24,8 @@ times. To try the same again is then another configuration, which every step of 
 class Standing:
     """What the mesh says of one VM before anything changes."""
 
-    connected: bool = False
-    healthy: bool = False
-    """Whether it serves: `Healthy`, or connected where the workload has no probe."""
+    serves: bool = False
+    """Whether it is connected and, where the workload has a probe, `Healthy`."""
     configuration: str = ""
     """With which it has registered; empty where nobody knows."""
     went_back: str = ""
@@ -38,9 +37,10 @@ class Waves:
     """The order in which the VMs of one workload change."""
 
     first: tuple[str, ...] = ()
-    """Connected and unhealthy: changed at once, before the others; nobody's change depends on how it ends."""
+    """Those that do not serve: whatever is to be done to them is done at once, and before the waves, which would take
+    more VMs away. How it ends does not matter."""
     waves: tuple[tuple[str, ...], ...] = ()
-    """The VMs that serve, by wave."""
+    """Those that serve and are to change, by wave."""
 
     def before(self, vm: str) -> tuple[str, ...]:
         """The VMs whose change has to end before the VM's may begin."""
@@ -70,13 +70,11 @@ def plan(vms: Sequence[str], standing: Mapping[str, Standing], wanted: Mapping[s
         wanted: The configuration that each is to have; one without it is left alone in this run.
         size: How many may be away at once.
     """
-    changing = [
-        vm for vm in vms if vm in wanted and standing[vm].connected and standing[vm].configuration != wanted[vm]
-    ]
-    serving = [vm for vm in changing if standing[vm].healthy]
+    there = [vm for vm in vms if vm in wanted]
+    changing = [vm for vm in there if standing[vm].serves and standing[vm].configuration != wanted[vm]]
     return Waves(
-        first=tuple(vm for vm in changing if vm not in serving),
-        waves=tuple(tuple(serving[start : start + size]) for start in range(0, len(serving), size)),
+        first=tuple(vm for vm in there if not standing[vm].serves),
+        waves=tuple(tuple(changing[start : start + size]) for start in range(0, len(changing), size)),
     )
 
 
@@ -90,8 +88,7 @@ def standing_of(
     connected = CONNECTED_AT in (entry["metadata"].get("annotations") or {})
     condition = health_condition(entry)
     return Standing(
-        connected=connected,
-        healthy=connected and (condition is not None and condition.get("status") == "True" if vm.has_probe else True),
+        serves=connected and (not vm.has_probe or (condition or {}).get("status") == "True"),
         configuration=(entry["metadata"].get("labels") or {}).get(CONFIGURATION, ""),
         went_back=_went_back(vm, groups),
     )

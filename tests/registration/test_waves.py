@@ -1,5 +1,7 @@
 """The order of changes: every VM exactly once, waves of the size that was asked for, and nobody waits who need not."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,9 +12,7 @@ from registration.waves import Standing, Waves, attempts, dump, parse, plan, sta
 from registration.waves_reader import GROUPS, read
 
 NAMES = [f"vm-{i}" for i in range(12)]
-STANDINGS = st.builds(
-    Standing, connected=st.booleans(), healthy=st.booleans(), configuration=st.sampled_from(["", "old", "new"])
-).map(lambda s: Standing(connected=s.connected, healthy=s.connected and s.healthy, configuration=s.configuration))
+STANDINGS = st.builds(Standing, serves=st.booleans(), configuration=st.sampled_from(["", "old", "new"]))
 
 
 @given(
@@ -23,15 +23,15 @@ STANDINGS = st.builds(
 )
 def test_waves(vms: list[str], standing: dict[str, Standing], wanted: dict[str, str], size: int) -> None:
     waves = plan(vms, standing, wanted, size)
-    placed = [*waves.first, *(vm for wave in waves.waves for vm in wave)]
-    changes = [vm for vm in vms if vm in wanted and wanted[vm] != standing[vm].configuration and standing[vm].connected]
-    assert sorted(placed) == sorted(changes)
-    assert [vm for wave in waves.waves for vm in wave] == [vm for vm in changes if standing[vm].healthy]
+    there = [vm for vm in vms if vm in wanted]
+    changes = [vm for vm in there if standing[vm].serves and wanted[vm] != standing[vm].configuration]
+    assert [vm for wave in waves.waves for vm in wave] == changes
     assert all(len(wave) == size for wave in waves.waves[:-1])
     assert all(0 < len(wave) <= size for wave in waves.waves)
+    assert waves.first == tuple(vm for vm in there if not standing[vm].serves)
     for vm in vms:
         index = waves.wave_of(vm)
-        if index is None:  # new, dead, unhealthy or unchanged
+        if index is None:  # new, off, unhealthy or unchanged
             assert waves.before(vm) == ()
         else:
             assert set(waves.before(vm)) == {*waves.first, *(name for wave in waves.waves[:index] for name in wave)}
@@ -44,10 +44,12 @@ def test_a_share_is_rounded_down_but_never_to_nobody(asked: int | str, vms: int,
     assert wave_size(asked, vms) == size
 
 
-def test_nobody_waits_for_a_vm_that_serves_nobody() -> None:
-    standing = {"sick": Standing(connected=True), "well": Standing(connected=True, healthy=True), "new": Standing()}
+def test_a_vm_that_serves_nobody_waits_for_nobody() -> None:
+    standing = {"sick": Standing(configuration="c"), "well": Standing(serves=True), "new": Standing()}
     waves = plan(list(standing), standing, dict.fromkeys(standing, "c"), 1)
-    assert waves == Waves(first=("sick",), waves=(("well",),))
+    assert waves == Waves(first=("sick", "new"), waves=(("well",),))
+    assert waves.before("new") == ()
+    assert waves.before("well") == ("sick", "new"), "it would be away besides them"
 
 
 VM = DeclaredVm(name="billing-1", namespace="vm-apps", workload="billing", address="10.77.0.21", has_probe=True)
@@ -67,16 +69,18 @@ def entry(*, connected: bool = True, status: str | None = "True", label: str = "
 
 
 @pytest.mark.parametrize(
-    ("found", "connected", "healthy"),
+    ("found", "has_probe", "serves"),
     [
         (entry(), True, True),
         (entry(status="False"), True, False),
         (entry(status=None), True, False),
-        (entry(connected=False), False, False),
+        (entry(status=None), False, True),
+        (entry(connected=False), True, False),
     ],
 )
-def test_a_vm_serves_if_it_is_connected_and_healthy(found: dict[str, object], connected: bool, healthy: bool) -> None:
-    assert standing_of(VM, (found,), ()) == Standing(connected=connected, healthy=healthy, configuration="c1")
+def test_a_vm_serves_if_it_is_connected_and_healthy(found: dict[str, object], has_probe: bool, serves: bool) -> None:
+    vm = dataclasses.replace(VM, has_probe=has_probe)
+    assert standing_of(vm, (found,), ()) == Standing(serves=serves, configuration="c1")
 
 
 def test_what_the_cluster_says_reaches_the_program() -> None:
@@ -88,7 +92,7 @@ def test_what_the_cluster_says_reaches_the_program() -> None:
         }
     }
     found = read((VM,), {ENTRIES: {"items": [entry()]}, GROUPS: {"items": [group]}}.get)
-    assert found == {"billing-1": Standing(connected=True, healthy=True, configuration="c1", went_back="c2.1")}
+    assert found == {"billing-1": Standing(serves=True, configuration="c1", went_back="c2.1")}
     assert parse(dump(found)) == found
     assert read((VM,), {}.get) == {"billing-1": Standing()}, "Istio's kinds are not there yet"
 
