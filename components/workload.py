@@ -153,8 +153,8 @@ def spiffe_identity(args: WorkloadArgs) -> str:
 class Workload(pulumi.ComponentResource):
     """A WorkloadGroup and, where it has one, the Service over its VMs.
 
-    Creates a WorkloadGroup, a Service, a RegistrationGuard, and a WorkloadEntry for each VM without a sidecar. A changed
-    namespace or name replaces them.
+    Creates a WorkloadGroup, a Service, a RegistrationGuard, and a WorkloadEntry for each VM without a sidecar. A
+    changed namespace or name replaces them.
 
     Outputs: `identity` (SPIFFE), `host` (full name of the Service, None without one), `group` (the manifest).
     """
