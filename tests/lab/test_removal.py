@@ -28,7 +28,7 @@ find /run -name '*istio*' -o -path /run/secrets
 for tool in iptables iptables-legacy ip6tables ip6tables-legacy; do
   $tool-save 2>/dev/null | grep -vE '^[:#*]|^COMMIT'
 done
-ip rule; ip route show table all | sort
+ip rule; ip route show table all | grep -v fe80: | sort
 systemctl list-unit-files --no-legend; systemctl list-units --all --no-legend --plain '*istio*'
 pgrep -a 'envoy|pilot-agent'
 true
