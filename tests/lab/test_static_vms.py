@@ -73,7 +73,7 @@ def test_a_static_vm_serves_the_mesh_untouched(stack: Stack, lab: Lab, kubectl: 
     del stack.billing["vms"][legacy.name]
     assert changes(stack.preview()) == {"legacy-1-static": "delete"}
     stack.up()
-    entries = json.loads(kubectl("get", "workloadentries", "-A", "-o", "json"))["items"]
+    entries = json.loads(kubectl("get", "workloadentries", "-n", "vm-apps", "-o", "json"))["items"]
     assert {entry["spec"]["address"] for entry in entries} == {"10.77.0.21", "10.77.0.22"}
     assert stack.states() == {"billing-1": "healthy", "billing-2": "healthy"}
     assert sshd() == logged
