@@ -11,8 +11,8 @@ from pathlib import Path
 from lab.progress import Progress
 from lab.runtime import Lab, LabSpec, VmSpec
 
-FIRST_ADDRESS = 110
-MOST = 70
+FIRST_ADDRESS = 130
+MOST = 50
 AT_ONCE = 8
 """How many VMs are made anew at the same time."""
 PYTHON = ("libpython3.11-minimal", "libpython3.11-stdlib", "python3.11-minimal")
