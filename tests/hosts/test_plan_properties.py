@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from settings_samples import DIGEST, HOST_KEY, PRIVATE_KEY
 
@@ -197,6 +197,20 @@ workloads = st.fixed_dictionaries(
 )
 
 
+WORST: dict[str, Any] = {
+    "namespace": "vm-apps",
+    "serviceAccount": "billing",
+    "labels": {},
+    "annotations": {
+        "proxy.istio.io/config": yaml.safe_dump({"proxyMetadata": {f"MY_{n}": text for n, text in enumerate(EVIL)}})
+    },
+    "network": "net1",
+    "ports": {},
+    "probe": {"exec": {"command": EVIL}},
+    "vms": {"billing-1": {"address": "10.77.0.21", "hostKey": HOST_KEY}},
+}
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
@@ -247,6 +261,7 @@ def desired_of(raw: Mapping[str, Any], project: Path) -> DesiredHost | None:
 @SHELLS
 @property_of_the_plan
 @given(workload=workloads, trust_domain=dotted, mesh=values.filter(bool))
+@example(workload=WORST, trust_domain="cluster.local", mesh="mesh1")
 def test_every_text_that_settings_accept_arrives(
     shell: str, place: Path, project: Path, workload: dict[str, Any], trust_domain: str, mesh: str
 ) -> None:
