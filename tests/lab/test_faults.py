@@ -84,6 +84,8 @@ VMS = {name: VmSpec(name=name, address=f"10.77.0.{110 + n}") for n, name in enum
 def stack(dev_stack: Stack, lab: Lab) -> Iterator[Stack]:
     """The dev stack, which grows by a VM with each fault; afterwards it is as committed again."""
     dev_stack.config = committed_config()
+    # A dead VM is waited for until it would have taken the sidecar's start back.
+    dev_stack.config["hosts"]["confirmWithin"] = 40
     dev_stack.up()
     Lab(LabSpec(vms=tuple(VMS.values()))).start(Progress())
     yield dev_stack
