@@ -102,7 +102,10 @@ class Display:
                 self._print(line)
 
     def report(self, urn: str, message: str) -> None:
-        """Show progress of a step, sparingly."""
+        """Show progress of a step, sparingly; a warning is kept for the end."""
+        if message.startswith("warning: "):
+            self.message("warning", urn, message.removeprefix("warning: "))
+            return
         with self._lock:
             self._status[urn] = self.hide(message)
             if self.live and time.monotonic() - self._told.get(urn, self._start) > QUIET_SECONDS:

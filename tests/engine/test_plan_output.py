@@ -119,3 +119,13 @@ def test_long_steps_report_now_and_then(monkeypatch):
         monkeypatch.setattr(time, "monotonic", lambda now=clock + seconds + 0.5: now)
         display.report(step.urn, f"at {seconds}")
     assert out.getvalue().splitlines() == [" …  a:b:Slow one: at 15", " …  a:b:Slow one: at 31"]
+
+
+def test_a_warning_of_a_step_that_went_well_is_told_at_the_end():
+    display = Display(io.StringIO())
+    step = Step("delete", "urn:pulumi:dev::demo::a:b:Quick::one")
+    display.begin(step)
+    display.report(step.urn, "on the way")
+    display.report(step.urn, "warning: it was given up")
+    display.end(step)
+    assert display.messages == [("warning", step.urn, "it was given up")]

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -82,6 +83,20 @@ def join(stack: Stack, **settings: Any) -> None:
     assert stack.states()[VM.name] == "healthy"
 
 
+@contextmanager
+def switched_on(lab: Lab) -> Iterator[None]:
+    """The VM boots, and can be logged in to; its application is cut off as long as its sidecar may not register."""
+    booting = threading.Thread(target=lab.vm_power_on, args=(VM.name,))
+    booting.start()
+    try:
+        eventually(
+            lambda: subprocess.run(ssh_argv(VM.address, ["true"])).returncode == 0, seconds=30, what="ssh answers"
+        )
+        yield
+    finally:
+        booting.join()
+
+
 def secrets(kubectl: Kubectl) -> str:
     return kubectl("get", "secrets", "-n", "vm-apps", "-l", f"istio-vm-mesh/vm={VM.name}", "-o", "name")
 
@@ -141,11 +156,11 @@ def test_a_dead_vm_leaves_where_that_is_allowed_and_takes_its_credential_with_it
     assert changes(leaver.preview()) == {}
 
     # It comes back: the warning said what is on it, and how that goes.
-    lab.vm_power_on(VM.name)
-    assert on_vm(lab, "ls -d /usr/local/lib/istio-vm-mesh /var/lib/istio /etc/certs | wc -l") == "3\n"
     (command,) = re.findall(r"removes them there: (.*)$", said, flags=re.MULTILINE)
-    done = subprocess.run(ssh_argv(VM.address, [command]), capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
+    with switched_on(lab):
+        assert on_vm(lab, "ls -d /usr/local/lib/istio-vm-mesh /var/lib/istio /etc/certs | wc -l") == "3\n"
+        done = subprocess.run(ssh_argv(VM.address, [command]), capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
     assert on_vm(lab, "ls -d /usr/local/lib/istio-vm-mesh /var/lib/istio /etc/certs 2>/dev/null; true") == ""
 
 
@@ -160,8 +175,8 @@ def test_a_dead_vm_that_may_not_leave_is_named_and_leaves_when_it_is_back(
     assert refused.returncode != 0
     assert f"{VM.name}-enrol" in refused.stdout + refused.stderr
     assert secrets(kubectl) != "", "what is still to be done on the VM is not forgotten"
-    lab.vm_power_on(VM.name)
-    leaver.up()
+    with switched_on(lab):
+        leaver.up()
     assert secrets(kubectl) == ""
     assert difference(before, snapshot(lab)) == []
 
