@@ -126,6 +126,7 @@ def test_what_was_there_before_joining_is_there_again_after_leaving(shell: str, 
     assert done.stdout == b"package \nunit  \nnone\n", done.stderr
     assert own.read_text() == "somebody's own"
     assert own.stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / STATE / "before.tar").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_sidecar_that_leaves_waits_until_the_mesh_has_forgotten_it(shell: str, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ keep_before() {
 	(cd "$root/" && for path in etc/istio etc/certs var/lib/istio etc/systemd/system/istio.service.d; do
 		[ ! -e "$path" ] && [ ! -L "$path" ] || echo "$path"
 	done) >"$state/before.paths"
-	tar -C "$root/" -T "$state/before.paths" -cf "$state/before.tar"
+	{# There may be a private key among it. #}
+	(umask 077 && tar -C "$root/" -T "$state/before.paths" -cf "$state/before.tar")
 	{
 		echo "package $(package_version)"
 		echo "unit $(systemctl is-active istio 2>/dev/null) $(systemctl is-enabled istio 2>/dev/null)"
