@@ -79,8 +79,7 @@ start() {
 	[ -e "$state/unconfirmed" ] || facts_rules >"$state/rules"
 	arm "$active $enabled $answers"
 	rm -f "$run/started"
-	{# A time, so that what confirms it runs again whenever this has. #}
-	echo "starting the sidecar at $(date -u +%Y-%m-%dT%H:%M:%SZ)"
+	echo 'starting the sidecar'
 	{# Connections that wait for an answer are tracked as such only once it has come. #}
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		sleep 0.1
