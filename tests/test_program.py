@@ -10,7 +10,7 @@ import pulumi
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from recording import UNKNOWN, Run, public_text, run
+from recording import UNKNOWN, Run, public_text, run, secrets
 
 from registration import reader, waves, waves_reader
 from registration.ladder import Reachability
@@ -259,6 +259,23 @@ def test_the_first_preview_knows_what_does_not_come_from_the_cluster(project: Pa
     assert done.values["mesh"] == UNKNOWN
     assert done.values["workloads"]["billing"]["host"] == "billing.vm-apps.svc.cluster.local"
     assert done.values["registration"]["summary"] == {"reachable": 3}
+
+
+def test_with_agent_and_bastion_no_key_and_no_socket_is_in_the_state(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/tmp/socket-of-today")
+    ssh = {"agent": True, "bastion": {"host": "gate.example.com", "user": "jump", "hostKey": HOST_KEY}}
+    monkeypatch.setitem(STACK, "hosts", {**STACK["hosts"], "ssh": ssh})
+    found = run_program()
+    on_hosts = [r for r in found.monitor.registered.values() if r.type.startswith("command:remote:")]
+    assert len(on_hosts) >= 9
+    for command in on_hosts:
+        (connection,) = [s for s in secrets(command.inputs) if isinstance(s, dict) and "host" in s]
+        assert (connection["proxy"]["host"], connection["proxy"]["user"]) == ("gate.example.com", "jump")
+        assert connection["proxy"]["hostKey"] == connection["hostKey"] == HOST_KEY
+        text = json.dumps(connection)
+        assert "privateKey" not in text and "socket-of-today" not in text
 
 
 def test_a_static_vm_adds_one_workload_entry_and_nothing_else(
