@@ -111,6 +111,8 @@ def test_a_package_that_is_right_already_is_not_touched(shell: str, tmp_path: Pa
 def test_a_package_from_the_operator_needs_no_download(tmp_path: Path, where: str) -> None:
     package = Package(file="packages/istio-sidecar.deb", sha256=DIGEST)
     assert package.copied == f"istio-vm-mesh-{DIGEST[:16]}.package"
+    other = tmp_path / Package(file="packages/istio-sidecar.rpm", sha256="0" * 64).copied
+    other.touch()
     if where == "copied":
         (tmp_path / package.copied).write_bytes(CONTENT)
     if where == "kept":
@@ -118,14 +120,18 @@ def test_a_package_from_the_operator_needs_no_download(tmp_path: Path, where: st
         (tmp_path / "var/lib/istio-vm-mesh/package.deb").write_bytes(CONTENT)
     desired = dataclasses.replace(HOST, packages={"deb-amd64": package})
     programs: dict[str, Any] = {"curl": "case $* in *deb) exit 9 ;; esac"}
-    done = on_host("dash", tmp_path, "checks", programs=programs, desired=desired)
+    done = on_host(
+        "dash", tmp_path, "checks; keep_package() { :; }; install_package", programs=programs, desired=desired
+    )
     if where == "nowhere":
         (problem,) = told(done)
         assert problem["code"] == "package-download"
         assert problem["fact"] == f"{package.copied} is not in {tmp_path}"
+        assert other.exists(), "nothing has changed"
     else:
         assert (done.returncode, done.stderr) == (0, b"")
-        assert state(tmp_path)["new.deb"] == CONTENT
+        assert state(tmp_path)["package.deb"] == CONTENT
+        assert not list(tmp_path.glob("*.package")), "no copy is left, be it for another kind of host"
 
 
 @pytest.mark.parametrize("before", ["", "1.30.0"])

@@ -24,7 +24,7 @@ remove() {
 	left=''
 	unroute
 	had 'package .' || manager remove >/dev/null 2>&1 </dev/null || :
-	[ -z "$copied" ] || rm -f "$copied"
+	forget_copies
 	[ "$(readlink /etc/istio)" != /var/lib/istio ] || gone /etc/istio
 	gone /var/lib/istio /etc/istio/config/mesh /etc/istio/proxy "$drop_in"
 	had logs || gone /var/log/istio
