@@ -104,8 +104,10 @@ class Bench:
         self._machines.power(dead, on=False)
         work = partial(tool.join_with_broken, vms, wrong_key)
         verdict = partial(self._mesh.await_healthy, tool.namespace, well, {})
-        self._measure(tool, vms, BROKEN, repeat, work, verdict)
-        self._machines.power(dead, on=True)
+        try:
+            self._measure(tool, vms, BROKEN, repeat, work, verdict)
+        finally:
+            self._machines.power(dead, on=True)
         tool.leave(vms)
 
     def _measure(
