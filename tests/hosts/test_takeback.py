@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from host_program import HOST, on_host
 
+from hosts.observe import found
 from hosts.plan import render
 
 pytestmark = pytest.mark.parametrize("shell", ["dash"])
@@ -90,6 +92,15 @@ def test_a_timer_that_is_late_does_nothing(shell: str, tmp_path: Path, text: str
     assert on_host(shell, tmp_path, "time_is_up 5-5", programs=RECORDED).returncode == 0
     assert log(tmp_path) == []
     assert (tmp_path / "etc/hosts").read_text() == BLOCK
+
+
+def test_a_start_that_was_taken_back_shows_as_a_change_of_the_vm(shell: str, tmp_path: Path) -> None:
+    (tmp_path / STATE).mkdir(parents=True)
+    (tmp_path / STATE / "told").write_text("not ready after 60 s: redirection was taken back\n")
+    done = on_host(shell, tmp_path, "observe", programs={"date": "echo left 2026-11-21T12:00:00Z"})
+    look = found(0, "1 2\n" + done.stdout.decode(), "", now=datetime(2026, 11, 21, tzinfo=UTC))
+    assert look.drift == ("start + not ready after 60 s: redirection was taken back",)
+    assert look.mark, "so that the VM is enrolled again"
 
 
 def test_rules_go_by_name_where_the_sidecars_program_leaves_some(shell: str, tmp_path: Path) -> None:
