@@ -50,7 +50,7 @@ def connection_args(
         vm: The VM.
         bastion: The machine through which ssh goes.
         outlast: Seconds for which it is dialled at least, where a VM that does not answer will soon do so again. The
-            provider's pauses between two dials grow to five seconds within eight dials.
+            provider's pauses between two dials grow to five seconds within eight dials. Not through a bastion.
     """
     patience = 8 + outlast // 5 if outlast else 0
     if bastion is None:
@@ -62,7 +62,7 @@ def connection_args(
     )
     return command.remote.ConnectionArgs(
         **_login(vm),
-        dial_error_limit=patience or THROUGH_BASTION_ERRORS,
+        dial_error_limit=THROUGH_BASTION_ERRORS,
         per_dial_timeout=DIAL_SECONDS,
         proxy=proxy,
     )
