@@ -40,6 +40,7 @@ def test_the_helper_is_the_one_that_drain_runs() -> None:
         "/bin/sh",
         "/bin/sh -c id",
         "/bin/sh /tmp/other as-root",
+        "/bin/sh /tmp/istio-vm-mesh.aZ3xQ9 configure",
         "/bin/sh /usr/local/lib/istio-vm-mesh/host configure",
         "/bin/bash /usr/local/lib/istio-vm-mesh/host as-root",
         "/bin/sh /usr/local/lib/istio-vm-mesh/host.new as-root",
