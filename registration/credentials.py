@@ -111,7 +111,7 @@ def declared_need(holder: Holder, record: Record, token_seconds: int, now: datet
         return MOVED
     if holder.renew and not record.renewed:
         return ASKED
-    return BARE if holder.bare and record.made and _age(record, now) >= token_seconds else ""
+    return BARE if holder.bare and _age(record, now) >= token_seconds else ""
 
 
 def need_if_cut_off(holder: Holder, record: Record, token_seconds: int, now: datetime) -> str:

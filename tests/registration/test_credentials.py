@@ -166,6 +166,17 @@ def test_an_entry_without_a_connection_is_none() -> None:
     assert World([thing()], [thing()], [gone]).one().because == RAN_OUT
 
 
+def test_a_connection_to_an_istiod_that_is_gone_is_none() -> None:
+    stale = entry()
+    stale["metadata"]["annotations"]["istio.io/connectedAt"] = (NOW - timedelta(hours=1)).isoformat()
+    stale["metadata"]["annotations"]["istio.io/workloadController"] = "istiod-0"
+    world = World([thing()], [thing()], [stale])
+    assert world.one().because == RAN_OUT
+    assert world.asked.count("pods") == 1
+    stale["metadata"]["annotations"]["istio.io/workloadController"] = "istiod-1"
+    assert World([thing()], [thing()], [stale]).one() == SAME
+
+
 def test_another_identity_gets_another_token_whether_it_answers_or_not() -> None:
     moved = replace(HOLDER, identity="spiffe://y at 10.77.0.21")
     assert World([thing(hours=0)], answering=False).one(moved) == Wanted(number=2, because=MOVED)
