@@ -181,23 +181,28 @@ class EastWestGateway(pulumi.ComponentResource):
         self.address, ip, mark = _reached(args, chart, self)
         self.istiod_address = pulumi.Output.from_input(args.istiod_address) if args.istiod_address else ip
         self.istiod_port = _istiod_port(args, chart, self)
-        istiod = _istiod_objects(name, args.revision, mark, child) if args.expose_istiod else ()
+        istiod: tuple[pulumi.Resource, ...] = ()
+        if args.expose_istiod:
+            gateway = istiod_gateway(args.revision)
+            gateway = gateway if args.expose_services else _marked(gateway, mark)
+            istiod = (
+                istio_object(f"{name}-istiod", gateway, child),
+                istio_object(f"{name}-istiod-routes", istiod_routes(args.revision), child),
+            )
         if args.expose_services:
-            istio_object(f"{name}-services", services_gateway(), child)
+            istio_object(f"{name}-services", _marked(services_gateway(), mark), child)
         self.ready = (chart, *istiod)
         self.register_outputs({"address": self.address})
 
 
-def _istiod_objects(
-    name: str, revision: str, mark: pulumi.Output[dict[str, Any]], opts: pulumi.ResourceOptions
-) -> tuple[pulumi.Resource, ...]:
-    """What leads istiod's ports through the gateway."""
-    manifest = istiod_gateway(revision)
-    metadata = mark.apply(lambda more: {**manifest["metadata"], **more})
-    return (
-        istio_object(f"{name}-istiod", {**manifest, "metadata": metadata}, opts),
-        istio_object(f"{name}-istiod-routes", istiod_routes(revision), opts),
-    )
+def mark_bearer(args: EastWestGatewayArgs) -> str:
+    """Name of the Gateway that bears the address in use: the services', since VMs do not wait for that one."""
+    gateway = services_gateway() if args.expose_services else istiod_gateway(args.revision)
+    return str(gateway["metadata"]["name"])
+
+
+def _marked(manifest: Mapping[str, Any], mark: pulumi.Output[dict[str, Any]]) -> dict[str, Any]:
+    return {**manifest, "metadata": mark.apply(lambda more: {**manifest["metadata"], **more})}
 
 
 def _reached(
@@ -212,8 +217,7 @@ def _reached(
         node = when_there(printed(read_nodes(args.access), parent=parent), node_ip)
         return node, node, plain
     wait = not pulumi.runtime.is_dry_run()
-    marked = istiod_gateway(args.revision)["metadata"]["name"]
-    text = printed(read_balancer(args.access, RELEASE, marked, wait=wait), chart, parent=parent)
+    text = printed(read_balancer(args.access, RELEASE, mark_bearer(args), wait=wait), chart, parent=parent)
     address = when_there(text, balancer_address)
     if args.istiod_address or not args.expose_istiod:
         return address, address, plain

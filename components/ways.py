@@ -36,7 +36,7 @@ class Way:
 
 
 IN_USE = "istio-vm-mesh/istiod-address"
-"""Annotation of istiod's Gateway: the address that VMs use, where the load balancer has only a name."""
+"""Annotation of a Gateway: the address at which VMs reach istiod, where the load balancer has only a name."""
 
 
 def read_balancer(access: ClusterAccess, service: str, gateway: str, *, wait: bool) -> str:
@@ -122,7 +122,7 @@ def resolve(name: str) -> list[str]:
 
 
 async def remembered(text: str) -> dict[str, Any]:
-    """What istiod's Gateway says of the address in use, where the load balancer has only a name."""
+    """What a Gateway says of the address in use, where the load balancer has only a name."""
     if not text.strip() or balancer_points(text)[0]:
         return {}
     return {"annotations": {IN_USE: await balancer_ip(text)}}

@@ -193,10 +193,17 @@ def test_up_waits_for_the_load_balancer() -> None:
     assert "while" in gateway_run().monitor.invokes[0]["command"]
 
 
-def test_the_address_that_a_name_gave_stands_on_istiods_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("exposed", "bearer"), [(True, "east-west-services"), (False, "east-west-istiod")])
+def test_the_address_that_a_name_gave_stands_on_a_gateway(
+    monkeypatch: pytest.MonkeyPatch, exposed: bool, bearer: str
+) -> None:
     monkeypatch.setitem(LOOKS, "loadBalancer", '[{"hostname": "lb.example"}]\n192.0.2.2')
     monkeypatch.setattr(ways, "resolve", lambda name: ["192.0.2.10", "192.0.2.2", "192.0.2.1"])
-    done = gateway_run()
+    done = gateway_run(expose_services=exposed)
     assert done.values == {"address": "lb.example", "istiod": "192.0.2.2", "port": 15012}
-    annotations = done["east-west-istiod"].inputs["metadata"]["annotations"]
-    assert annotations == {"istio-vm-mesh/istiod-address": "192.0.2.2"}
+    metadata = done[bearer].inputs["metadata"]
+    assert metadata["annotations"] == {"istio-vm-mesh/istiod-address": "192.0.2.2"}
+    assert f"gateways.networking.istio.io {metadata['name']} " in done.monitor.invokes[0]["command"]
+    assert [r.name for r in done.monitor.registered.values() if "annotations" in r.inputs.get("metadata", {})] == [
+        bearer
+    ]

@@ -54,7 +54,8 @@ check_packet_filter() {
 direct() {
 	if [ "$(id -u)" = 0 ] && id "$owner" >/dev/null 2>&1; then runuser -u "$owner" -- "$@"; else "$@"; fi
 }
-{# A TLS connection as the agent makes it: by istiod's name and the mesh's root. #}
+{# A TLS connection as the agent makes it: by istiod's name and the mesh's root. A gateway that has just been made takes a
+    moment to lead there, or leads a new revision's name to the old one. #}
 check_istiod() {
 	pem=$(mktemp)
 	content /etc/certs/root-cert.pem >"$pem"
@@ -64,7 +65,7 @@ check_istiod() {
 	for attempt in 1 2 3; do
 		status=0
 		fact=$(direct "$@" 2>&1 </dev/null) || status=$?
-		case $status in 1 | 7 | 28 | 35) [ "$attempt" = 3 ] || sleep 2 ;; *) break ;; esac
+		case $status in 1 | 7 | 28 | 35 | 60) [ "$attempt" = 3 ] || sleep 2 ;; *) break ;; esac
 	done
 	rm -f "$pem"
 	fact=$(printf '%s\n' "$fact" | head -n 2)
