@@ -114,7 +114,7 @@ def test_an_agent_takes_the_place_of_a_key(stack: dict[str, Any], project: Path)
 def test_a_static_vm_has_no_connection_and_needs_no_key(
     stack: dict[str, Any], project: Path, problems: Callable[..., list[str]]
 ) -> None:
-    del stack["hosts"]["ssh"]
+    stack["hosts"]["ssh"] = {"port": 8080}  # the application's, which a sidecar would take over
     vms = {"legacy-1": {"address": "10.0.0.7", "static": True, "weight": 3, "labels": {"version": "v0"}}}
     stack["workloads"]["billing"]["vms"] = vms
     settings = parse(stack, project_dir=project)
