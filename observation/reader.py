@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import ipaddress
 import os
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -23,6 +25,8 @@ from settings.result import Login
 
 DEADLINE_SECONDS = 9.0
 """For all VMs together; with what Python needs to begin and to end, ten seconds."""
+CONNECT_SECONDS = 4.0
+"""For the first answer of a machine: one that is off need not cost the whole deadline. Covers two lost packets."""
 CLOSE_SECONDS = 0.5
 """How long connections may take to close, after that."""
 
@@ -56,10 +60,8 @@ async def _look_at(target: Target, ways: _Ways, end: float, seconds: float) -> F
         async with asyncio.timeout_at(end):
             client = await ways.to(target)
             done = await client.run(OBSERVE, check=False, errors="replace", stdin=asyncssh.DEVNULL)
-    except TimeoutError:
-        reason = f"no answer within {seconds:.0f} s"
     except (OSError, asyncssh.Error, ValueError) as error:
-        reason = _reason(error, target.connection)
+        reason = _reason(error, target.connection, seconds)
     else:
         return found(done.exit_status, str(done.stdout), str(done.stderr), now=datetime.now(UTC))
     return Found(unknown=f"ssh to {target.address}:{target.connection.port}: {reason}")
@@ -93,6 +95,7 @@ class _Ways:
             known_hosts=([host_key], [], []),
             server_host_key_algs=[host_key.get_algorithm()],
             tunnel=tunnel,
+            sock=None if tunnel else await _connected(host, login.port),
             config=None,
         )
         self._opened.push_async_callback(_close, client)
@@ -117,6 +120,25 @@ class _Ways:
         return await asyncio.shield(self._shared[key])
 
 
+async def _connected(host: str, port: int) -> socket.socket | None:
+    """A socket with a connection to an IP address; none to a name, which is looked up elsewhere."""
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+    except ValueError:
+        return None
+    connection = socket.socket(family)
+    connection.setblocking(False)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS) as limit:
+            await asyncio.get_running_loop().sock_connect(connection, (host, port))
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, TimeoutError) and limit.expired():
+            raise TimeoutError(f"no answer within {CONNECT_SECONDS:g} s") from None
+        raise
+    return connection
+
+
 async def _close(client: asyncssh.SSHClientConnection) -> None:
     client.close()
     try:
@@ -133,10 +155,12 @@ def _imported(private_key: str) -> asyncssh.SSHKey:
     return asyncssh.import_private_key(private_key)
 
 
-def _reason(error: Exception, connection: Connection) -> str:
+def _reason(error: Exception, connection: Connection, seconds: float) -> str:
     match error:
         case OSError(errno=int(number)):
             return os.strerror(number).lower()
+        case TimeoutError():
+            return str(error) or f"no answer within {seconds:g} s"
         case asyncssh.PermissionDenied():
             return f"user {connection.user} could not log in"
         case asyncssh.HostKeyNotVerifiable():

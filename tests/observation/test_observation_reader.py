@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from hosts.observe import OBSERVE, Found
+from observation import reader
 from observation.reader import Target, look
 from settings import Connection
 from settings.result import BastionLogin
@@ -125,6 +127,18 @@ def test_one_that_hangs_costs_the_deadline_and_nothing_from_the_others(server: S
     assert found["good"] == Found(record=("as it was",))
     assert found["silent"] == Found(unknown=f"ssh to 127.0.0.1:{silent}: no answer within 1 s")
     assert found["slow"] == Found(unknown=f"ssh to 127.0.0.1:{slow}: no answer within 1 s")
+
+
+def test_a_machine_that_is_off_costs_less(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "CONNECT_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        with socket.create_connection(address):  # the queue is full, and the kernel answers nobody else
+            begin = time.monotonic()
+            found = look({"off": target(address[1]), "good": target(server.start())}, seconds=5)
+            assert time.monotonic() - begin < 2
+    assert found["off"] == Found(unknown=f"ssh to 127.0.0.1:{address[1]}: no answer within 0.3 s")
+    assert found["good"] == Found(record=("as it was",))
 
 
 def test_who_cannot_be_trusted_or_does_not_trust_is_reported(server: Server) -> None:
