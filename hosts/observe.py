@@ -93,7 +93,7 @@ def found(status: int | None, stdout: str, stderr: str, *, now: datetime) -> Fou
     if left and certificate and datetime.fromisoformat(certificate.not_after) < now:
         drift.append(f"certificate + expired {certificate.not_after}")
     if drift:
-        return _drifted(drift, left[0], certificate)
+        return _drifted(drift, left[0] if left else number, certificate)
     return Found(record=_shown(told.get("record", [])), certificate=certificate)
 
 

@@ -160,6 +160,20 @@ def test_a_version_that_cannot_be_looked_at_has_no_differences() -> None:
     assert answer("") == Found()
 
 
+@given(
+    st.lists(
+        st.sampled_from(["was", "is", "left", "record", "certificate", "end", "x"]).flatmap(
+            lambda kind: st.text(max_size=20).map(f"{kind} {{}}".format)
+        ),
+        max_size=8,
+    ),
+    st.sampled_from(["end\n", ""]),
+)
+def test_no_answer_of_a_vm_ends_the_program(lines: list[str], end: str) -> None:
+    seen = answer("\n".join([*lines, end]))
+    assert all(line.isprintable() for line in (*seen.record, *seen.drift))
+
+
 def test_a_certificate_is_told_and_counts_when_it_has_run_out() -> None:
     told = "certificate serial=0A\ncertificate notAfter=Nov 21 1{}:00:00 2026 GMT\nend\n"
     assert answer(told.format(3)) == Found(certificate=Certificate(serial="0A", not_after="2026-11-21T13:00:00Z"))
