@@ -109,6 +109,16 @@ def told(done: subprocess.CompletedProcess[str], code: str) -> dict[str, Any]:
     raise AssertionError(f"nothing told of {code}:\n{done.stdout}{done.stderr}")
 
 
+@contextmanager
+def ended(run: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """A run that is lost at the end, if it has not come to its own."""
+    with run:
+        try:
+            yield run
+        finally:
+            run.kill()
+
+
 def logs_in() -> bool:
     try:
         done = subprocess.run(ssh_argv(VM.address, ["true"]), capture_output=True, text=True, timeout=8)
@@ -121,8 +131,7 @@ def test_a_wrong_inbound_rule_locks_nobody_out(victim: Stack, lab: Lab, kubectl:
     before = as_seen(lab)
     assert before["rules"] == ""
     on_vm(lab, BROKEN.format("ISTIO_INBOUND_PORTS=22,8080"))
-    run = victim.start("up")
-    try:
+    with ended(victim.start("up")) as run:
         eventually(lambda: namespace_there(kubectl), seconds=60, what="the namespace is there")
         kubectl("apply", "-f", "-", stdin=STRICT)
         eventually(lambda: "dport 22" in as_seen(lab)["rules"], seconds=60, what="ssh is redirected", every=0.2)
@@ -131,9 +140,6 @@ def test_a_wrong_inbound_rule_locks_nobody_out(victim: Stack, lab: Lab, kubectl:
         eventually(logs_in, seconds=WITHIN + 10, what="one can log in again")
         assert time.monotonic() - locked < WITHIN + 5
         stdout, _ = run.communicate(timeout=120)
-    finally:
-        run.kill()
-        run.wait()
     done = subprocess.CompletedProcess("up", run.returncode, stdout, "")
     problem = told(done, "taken-back")
     assert problem["fact"] == (
@@ -215,13 +221,10 @@ def test_an_envoy_that_never_starts_is_taken_back_and_a_change_to_one_goes_back(
 
 def test_a_start_that_nobody_confirmed_is_taken_back_after_a_reboot_too(victim: Stack, lab: Lab) -> None:
     victim.config["hosts"]["confirmWithin"] = 60
-    run = victim.start("up")
-    try:
+    with ended(victim.start("up")):
         eventually(lambda: "ISTIO_" in as_seen(lab)["rules"], seconds=60, what="the sidecar starts", every=0.1)
-    finally:
-        run.kill()  # the run is lost, and the VM loses its power before anybody has confirmed the start
-        lab.vm_power_off(VM.name)
-        run.wait()
+    # The run is lost, and the VM loses its power before anybody has confirmed the start.
+    lab.vm_power_off(VM.name)
     lab.vm_power_on(VM.name)
     timers = "systemctl list-timers --no-legend | grep istio-vm-mesh-takeback || true"
     eventually(lambda: "takeback" in on_vm(lab, timers), seconds=20, what="the timer runs again")
