@@ -37,7 +37,7 @@ true
 KEPT_BY_THE_SYSTEM = re.compile(
     r"\./etc/(passwd|group|shadow|gshadow)-( |$)"  # what the user database was before its last change
     r"|\./var/lib/dpkg/(status|status-old|diversions-old|statoverride-old|lock|triggers/Lock)( |$)"
-    r"|\./var/lib/(systemd|private)(/| )|\./var/cache/|\./run( |/)"
+    r"|\./var/lib/(systemd|private)(/| )|\./var/cache/|\./var/tmp/systemd-private-|\./run( |/)"
 )
 """Files that Debian's own tools write whatever they are used for; that the package is gone from them is held below."""
 
