@@ -27,6 +27,7 @@ JOINING = ("configure", "token", "entry", "enrol", "confirm")
 """The steps in which a run is killed, or the VM's plug is pulled."""
 LEAVING = ("confirm", "enrol", "entry")
 """A run is killed once these are deleted: while the VM drains, its entry goes, the host is put back."""
+ISTIOD = "istiod.istio-system.svc"
 MIRRORED = paths.MIRROR / "faults.deb"
 """The package of one VM."""
 JOURNAL = PROJECT / ".lab/state/dev.journal"
@@ -262,6 +263,20 @@ def test_the_way_to_istiod_is_down(
     finally:
         kubectl(*scale, "1")
     kubectl("rollout", "status", f"deployment/{deployment}", "--namespace", "istio-system", "--timeout=90s")
+    # Until the gateway has heard of the new istiod, it hangs up.
+    reach = [
+        "curl",
+        "-s",
+        "-k",
+        "-m",
+        "3",
+        "-o",
+        "/dev/null",
+        "--connect-to",
+        "::10.77.0.200:15012",
+        f"https://{ISTIOD}/",
+    ]
+    eventually(lambda: lab.vm_exec(vm, reach).returncode not in (7, 28, 35), seconds=60, what="the way is open again")
     recover(stack, lab, kubectl, {})
 
 

@@ -71,7 +71,7 @@ install_package() {
 		keep_package
 		if ! fact=$(manager install "$new" 2>&1 </dev/null); then
 			{# What failed first stands at the top. #}
-			why=$(printf '%s\n' "$fact" | grep -E 'error|cannot|failed' | head -n 3)
+			why=$(printf '%s\n' "$fact" | sed -n '/error/,$p' | head -n 2)
 			fail package-install "${why:-$(printf %s "$fact" | tail -n 3)}" 'correct what the package manager complains about'
 		fi
 		mv -f "$new" "$state/package.$family"

@@ -21,19 +21,25 @@ as_configured() { systemctl -q is-active istio && [ "$(cat "$run/started" 2>/dev
 prestart() {
 	track
 	mkdir -p "$run"
+	[ ! -e "$state/token" ] || [ -e /var/run/secrets/tokens/istio-token ] || hand_over_token
 	! [ -e "$state/unconfirmed" ] || [ -e "$run/timer" ] || set_timer
 	{# What runs after a start was taken back is the configuration before. #}
 	if [ -e "$state/taken-back" ] || [ -e "$state/told" ]; then rm -f "$run/started"; else current >"$run/started"; fi
 }
+{# The agent's own folder for the token does not outlive a reboot, nor has a VM that reboots before it is confirmed a
+    certificate for sure. Until then root keeps the token. #}
+hand_over_token() {
+	install -d -o "$owner" -g "$owner" -m 755 /var/run/secrets
+	install -d -o "$owner" -g "$owner" -m 700 /var/run/secrets/tokens
+	put /var/run/secrets/tokens/istio-token 600 "$owner:$owner" <"$state/token" >/dev/null
+}
 enrol() {
 	doing='enrolling the VM'
 	umask 077
-	secrets=/var/run/secrets
 	token=$(cat)
 	if [ -n "$token" ]; then
-		install -d -o "$owner" -g "$owner" -m 755 "$secrets"
-		install -d -o "$owner" -g "$owner" -m 700 "$secrets/tokens"
-		printf %s "$token" | put "$secrets/tokens/istio-token" 600 "$owner:$owner" >/dev/null
+		printf %s "$token" >"$state/token"
+		hand_over_token
 	fi
 	if [ -e "$state/taken-back" ] || [ -e "$state/told" ]; then
 		echo "a start before was taken back: $(cat "$state/taken-back" "$state/told" 2>/dev/null)"

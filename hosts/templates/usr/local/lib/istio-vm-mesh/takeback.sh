@@ -17,7 +17,7 @@ set_timer() {
 stop_timer() { systemctl stop 'istio-vm-mesh-takeback-*.timer' 2>/dev/null || :; }
 disarm() {
 	stop_timer
-	rm -rf "$state/unconfirmed" "$state/certs" "$state/rules" "$run/timer"
+	rm -rf "$state/unconfirmed" "$state/certs" "$state/rules" "$state/token" "$run/timer"
 }
 {# What the timer runs. #}
 time_is_up() {
