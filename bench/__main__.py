@@ -53,7 +53,7 @@ class Bench:
             known[Ansible.name] = Ansible(folder, env, installed)
             known[Pyinfra.name] = Pyinfra(folder, env, installed)
         self._tools = [known[name] for name in options.tools]
-        self.results = Results(options.json, _about(options))
+        self.results = Results(options.json, _about(), add=options.add)
 
     def run(self) -> None:
         """Measure everything, everybody in turn, so that the machine's moods concern all alike."""
@@ -125,10 +125,10 @@ class Bench:
             raise RuntimeError(f"not upgraded: {', '.join(sorted(others))}")
 
 
-def _about(options: argparse.Namespace) -> dict[str, Any]:
+def _about() -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     machine = f"{os.cpu_count()} cores, {memory:.0f} GB, Linux {platform.release().split('-')[0]}"
-    return {"taken": time.strftime("%Y-%m-%d"), "machine": machine, "repeat": options.repeat}
+    return {"taken": time.strftime("%Y-%m-%d"), "machine": machine}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -140,6 +140,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--tools", type=lambda text: text.split(","), default=names, help=f"who ({','.join(names)})")
     found.add_argument("--json", type=Path, default=paths.CHECKOUT / "docs/bench.json", help="where results go")
     found.add_argument("--figures", type=Path, default=paths.CHECKOUT / "docs/figures.md", help="where the table goes")
+    found.add_argument("--add", action="store_true", help="add to the results that are there, for a bench in portions")
     return found
 
 

@@ -6,6 +6,7 @@ import json
 import resource
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,13 +55,15 @@ class Results:
     Args:
         file: Where they go.
         about: What is known of the machine and the run.
+        add: Whether what is in the file stays.
     """
 
-    def __init__(self, file: Path, about: dict[str, Any]) -> None:
+    def __init__(self, file: Path, about: dict[str, Any], *, add: bool = False) -> None:
         self.about = about
-        self.figures: list[Figure] = []
-        self.failures: list[Failure] = []
         self._file = file
+        earlier = json.loads(file.read_text()) if add and file.exists() else {}
+        self.figures = [Figure(**figure) for figure in earlier.get("figures", [])]
+        self.failures = [Failure(**failure) for failure in earlier.get("failures", [])]
 
     def measure(
         self, tool: str, vms: int, operation: str, repeat: int, work: Callable[[], None], verdict: Callable[[], None]
@@ -109,6 +112,11 @@ def medians(figures: Iterable[Figure]) -> dict[tuple[str, int, str], tuple[float
         )
         for key, group in found.items()
     }
+
+
+def fewest(figures: Iterable[Figure]) -> int:
+    """Return of how many measurements each median is, at least."""
+    return min(Counter((figure.tool, figure.vms, figure.operation) for figure in figures).values(), default=0)
 
 
 def goals(figures: Sequence[Figure]) -> Iterator[tuple[str, bool, str]]:

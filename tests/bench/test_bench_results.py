@@ -11,7 +11,7 @@ from bench import figures
 from bench.__main__ import parser
 from bench.measure import Figure, Results, goals, medians
 
-ABOUT = {"taken": "2026-11-21", "machine": "2 cores", "repeat": 3}
+ABOUT = {"taken": "2026-11-21", "machine": "2 cores"}
 
 
 def taken(tool: str, vms: int, operation: str, *seconds: float, cpu: float = 1.0) -> list[Figure]:
@@ -84,6 +84,17 @@ def test_the_section_is_written_anew_and_the_rest_stays(tmp_path: Path) -> None:
     results.figures += taken("istio-vm-mesh", 10, "cold join", 7.0, cpu=2.0)
     figures.write(file, results)
     assert file.read_text() == once.replace("5.0 (2.0)", "7.0 (2.0)") + "\n## More\n"
+
+
+def test_a_bench_in_portions(tmp_path: Path) -> None:
+    for size in (1, 10):
+        results = Results(tmp_path / "bench.json", ABOUT, add=True)
+        assert results.measure("a", size, "cold join", 0, lambda: None, lambda: None)
+    assert [figure.vms for figure in results.figures] == [1, 10]
+    results.figures += taken("a", 1, "cold join", 1.0, 2.0)
+    figures.write(tmp_path / "figures.md", results)
+    assert "medians of at least 1." in (tmp_path / "figures.md").read_text()
+    assert Results(tmp_path / "bench.json", ABOUT).figures == []
 
 
 @pytest.mark.parametrize(("argv", "sizes"), [([], [1, 10, 50]), (["--sizes", "2"], [2])])
