@@ -134,14 +134,16 @@ def goals(figures: Sequence[Figure]) -> Iterator[tuple[str, bool, str]]:
             _each(ratios, "x"),
         )
     for rival in ("ansible-core", "pyinfra"):
-        behind = [
-            f"{operation} with {n}: {ours} s, {rival} {theirs} s"
+        compared = [
+            (n, operation, ours, theirs)
             for n in sizes
             for operation in OPERATIONS
             if (ours := seconds.get((OURS, n, operation))) and (theirs := seconds.get((rival, n, operation)))
-            if ours >= theirs
         ]
-        if any(tool == rival for tool, _, _ in known):
+        behind = [
+            f"{what} with {n}: {ours} s, {rival} {theirs} s" for n, what, ours, theirs in compared if ours >= theirs
+        ]
+        if compared:
             yield f"ahead of {rival} everywhere", not behind, "; ".join(behind) or "everywhere"
     for operation in (AGAIN, RELABEL):
         found = {n: seconds[OURS, n, operation] for n in sizes if (OURS, n, operation) in seconds}

@@ -53,7 +53,7 @@ def test_goals_are_met_or_not_and_say_by_which_figures() -> None:
 
 
 def test_no_figure_no_verdict() -> None:
-    assert verdicts(taken("istio-vm-mesh", 1, "cold join", 6.0)) == {}
+    assert verdicts(taken("istio-vm-mesh", 1, "cold join", 6.0), taken("pyinfra", 10, "cold join", 7.0)) == {}
 
 
 def test_results_are_whole_after_each_measurement(tmp_path: Path) -> None:
