@@ -14,7 +14,7 @@ UNIT := $(PYTHON) -m pytest -m "not lab and not pulumi" --numprocesses 3 --dist 
 export ISTIO_VM_MESH_CACHE := $(CACHE)
 export PATH := $(VENV)/bin:$(PATH)
 
-.PHONY: help up preview status outputs down shell kubectl test unit lint format bench requirements docs sudoers
+.PHONY: help up preview status outputs down shell kubectl test unit many lint format bench requirements docs sudoers
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -42,7 +42,10 @@ kubectl: $(READY) ## Run kubectl on the lab: make kubectl ARGS="get pods -A"
 
 test: $(READY) ## Run every test: first those without a lab, then those on it (it is started where it is not running)
 	@$(UNIT)
-	@$(PYTHON) -m pytest -m "lab or pulumi" $(ARGS)
+	@$(PYTHON) -m pytest -m "(lab or pulumi) and not many" $(ARGS)
+
+many: $(READY) ## Run the test of fifty VMs of which four are broken, on the lab (some minutes)
+	@$(PYTHON) -m pytest -m many $(ARGS)
 
 unit: $(READY) ## Run the tests that need no lab
 	@$(UNIT) $(ARGS)
