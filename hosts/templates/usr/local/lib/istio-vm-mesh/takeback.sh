@@ -64,9 +64,10 @@ take_back() {
 {# Nobody confirms this start, so it must be to the network what the one was that ran before. #}
 run_as_before() {
 	systemctl start --no-block istio || :
-	end=$(($(date +%s) + 10))
+	end=$(($(date +%s) + 30)) others=0
 	until [ "$(facts_rules)" = "$(cat "$state/rules")" ]; do
-		if [ "$(date +%s)" -ge "$end" ]; then
+		! redirected nat || others=$((others + 1))
+		if [ $others -ge 5 ] || [ "$(date +%s)" -ge "$end" ]; then
 			systemctl stop istio 2>/dev/null || :
 			clean_rules || :
 			return 1
