@@ -73,35 +73,43 @@ def manifest(kind: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def gateway(name: str, mode: str, hosts: str, **ports: int) -> dict[str, Any]:
+def gateway(name: str, mode: str, hosts: Sequence[str], **ports: int) -> dict[str, Any]:
     """A Gateway on the east-west gateway: each port takes TLS in the given mode for the given hosts."""
     servers = [
         {
             "port": {"name": port.replace("_", "-"), "number": number, "protocol": "TLS"},
             "tls": {"mode": mode},
-            "hosts": [hosts],
+            "hosts": list(hosts),
         }
         for port, number in ports.items()
     ]
     return manifest("Gateway", name, {"selector": SELECTOR, "servers": servers})
 
 
+def istiod_names(revision: str) -> list[str]:
+    """The names by which agents ask for an istiod; the default one is who is asked by any other."""
+    name = f"{suffixed('istiod', revision)}.{ISTIO_NAMESPACE}.svc"
+    return [name, f"{name}.cluster.local"] if plain_revision(revision) else ["*"]
+
+
 def istiod_gateway(revision: str) -> dict[str, Any]:
-    """The Gateway that takes istiod's ports as they come: TLS ends at istiod."""
+    """The Gateway that takes istiod's ports as they come: TLS ends at istiod.
+
+    That of a revision takes its names only: of two with the same host on a port, Istio leaves one out.
+    """
     name = suffixed("istiod-gateway", revision)
-    return gateway(name, "PASSTHROUGH", "*", tls_istiod=ISTIOD_PORT, tls_istiodwebhook=15017)
+    return gateway(name, "PASSTHROUGH", istiod_names(revision), tls_istiod=ISTIOD_PORT, tls_istiodwebhook=15017)
 
 
 def services_gateway() -> dict[str, Any]:
     """The Gateway that takes mTLS for any service of the mesh."""
-    return gateway("cross-network-gateway", "AUTO_PASSTHROUGH", "*.local", tls=15443)
+    return gateway("cross-network-gateway", "AUTO_PASSTHROUGH", ["*.local"], tls=15443)
 
 
 def istiod_routes(revision: str) -> dict[str, Any]:
     """The VirtualService that leads istiod's ports to it; of a revision only what asks for it by name."""
-    service = suffixed("istiod", revision)
-    full = f"{service}.{ISTIO_NAMESPACE}.svc.cluster.local"
-    names = [f"{service}.{ISTIO_NAMESPACE}.svc", full] if plain_revision(revision) else ["*"]
+    full = f"{suffixed('istiod', revision)}.{ISTIO_NAMESPACE}.svc.cluster.local"
+    names = istiod_names(revision)
     routes = [
         {
             "match": [{"port": port, "sniHosts": names}],
