@@ -78,7 +78,7 @@ def leave(args: EntryArgs, configuration: str) -> str:
 
 
 def withdraw(args: EntryArgs) -> str:
-    """The command that takes a VM out of the mesh that is to leave, and waits until nobody sends it requests any more."""
+    """The command that takes a VM that is to leave out of the mesh, and waits until nobody sends it requests."""
     return f"{delete_entry(args.access, name=args.name, namespace=args.namespace)} && sleep {FORGOTTEN_SECONDS}"
 
 

@@ -102,7 +102,7 @@ class Recorder(pulumi_mocks.MockMonitor):
                 secret_outputs=frozenset(request.additionalSecretOutputs),
                 remote=request.remote,
                 delete_before_replace=request.deleteBeforeReplace,
-            retain_on_delete=request.retainOnDelete,
+                retain_on_delete=request.retainOnDelete,
                 ignored=tuple(request.ignoreChanges),
             )
         lost = self.lost & set(request.dependencies)
