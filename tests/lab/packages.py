@@ -16,12 +16,12 @@ ORIGINAL = paths.MIRROR / "istio-sidecar.deb"
 
 
 @contextlib.contextmanager
-def another_version(version: str, *, fails_on: str = "") -> Iterator[dict[str, Any]]:
+def another_version(version: str, *, fails_where: str = "") -> Iterator[dict[str, Any]]:
     """Serve another version for as long as the context lasts; yields it as a stack file names packages.
 
     Args:
         version: Its version.
-        fails_on: The name of a VM on which its Envoy ends at once.
+        fails_where: Its Envoy ends at once on VMs that have this file.
     """
     package = paths.MIRROR / f"istio-sidecar-{version}.deb"
     with tempfile.TemporaryDirectory(dir=paths.DATA) as folder:
@@ -31,12 +31,12 @@ def another_version(version: str, *, fails_on: str = "") -> Iterator[dict[str, A
         lines = control.read_text().splitlines()
         changed = [f"Version: {version}" if line.startswith("Version:") else line for line in lines]
         control.write_text("\n".join(changed) + "\n")
-        if fails_on:
+        if fails_where:
             envoy, itself = tree / "usr/local/bin/envoy", tree / "usr/local/lib/istio-sidecar/envoy"
             itself.parent.mkdir(parents=True)
             envoy.rename(itself)
             envoy.write_text(
-                f'#!/bin/sh\n[ "$(hostname)" != {fails_on} ] || {{ echo "Envoy does not start here" >&2; exit 1; }}\n'
+                f'#!/bin/sh\n[ ! -e {fails_where} ] || {{ echo "Envoy does not start here" >&2; exit 1; }}\n'
                 'exec /usr/local/lib/istio-sidecar/envoy "$@"\n'
             )
             envoy.chmod(0o755)

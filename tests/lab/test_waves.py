@@ -124,14 +124,18 @@ def watched(caller: list[str], kubectl: Kubectl) -> Iterator[Watch]:
         lines.close()
 
 
+def on_vm(vm: VmSpec, *command: str) -> str:
+    done = subprocess.run(ssh_argv(vm.address, command), capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def installed(vm: VmSpec) -> str:
-    query = ["dpkg-query", "-W", "-f", "'${Version}'", "istio-sidecar"]
-    return subprocess.run(ssh_argv(vm.address, query), capture_output=True, text=True, timeout=30).stdout
+    return on_vm(vm, "dpkg-query", "-W", "-f", "'${Version}'", "istio-sidecar")
 
 
 def since_start(vm: VmSpec) -> str:
-    show = ["systemctl", "show", "istio", "-p", "ActiveEnterTimestamp"]
-    return subprocess.run(ssh_argv(vm.address, show), capture_output=True, text=True, timeout=30).stdout
+    return on_vm(vm, "systemctl", "show", "istio", "-p", "ActiveEnterTimestamp")
 
 
 def test_a_label_reaches_every_vm_and_no_call_fails(waves: Stack, caller: list[str], kubectl: Kubectl) -> None:
@@ -166,7 +170,8 @@ def test_an_upgrade_that_fails_stops_there_and_the_next_one_goes_on(waves: Stack
     workload = waves.config["workloads"]["waves"]
     before = [installed(vm) for vm in VMS]
     untouched = since_start(VMS[2])
-    with packages.another_version("1.31.1-3", fails_on="waves-2") as package:
+    with packages.another_version("1.31.1-3", fails_where="/run/no-envoy") as package:
+        on_vm(VMS[1], "touch", "/run/no-envoy")
         workload["sidecar"] = package
         done = waves.run("up")
         said = done.stdout + done.stderr
@@ -181,8 +186,8 @@ def test_an_upgrade_that_fails_stops_there_and_the_next_one_goes_on(waves: Stack
         eventually(lambda: serving(kubectl) == everybody, seconds=60, what="waves-2 serves again with what it had")
         states = waves.states()
         assert (states["waves-1"], states["waves-2"], states["waves-3"]) == ("healthy", "failed", "failed")
-    with packages.another_version("1.31.1-4") as package:
-        workload["sidecar"] = package
-        waves.up()
-        assert [installed(vm) for vm in VMS] == ["1.31.1-4"] * 3
+        on_vm(VMS[1], "rm", "/run/no-envoy")
+        waves.up()  # the same again: the cause is gone
+        assert [installed(vm) for vm in VMS] == ["1.31.1-3"] * 3
+        assert set(waves.states().values()) == {"healthy"}
         assert changes(waves.preview()) == {}
