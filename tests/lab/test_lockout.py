@@ -194,7 +194,14 @@ def test_a_loop_of_dns_capture_is_taken_back(victim: Stack, lab: Lab) -> None:
         assert victim.states()[VM.name] == "healthy"
 
 
-def test_an_envoy_that_never_starts_is_taken_back_and_a_change_to_one_goes_back(victim: Stack, lab: Lab) -> None:
+def serves(kubectl: Kubectl) -> bool:
+    path = 'jsonpath={.items[*].status.conditions[?(@.type=="Healthy")].status}'
+    return kubectl("get", "workloadentries", "-n", "vm-safety", "-o", path) == "True"
+
+
+def test_an_envoy_that_never_starts_is_taken_back_and_a_change_to_one_goes_back(
+    victim: Stack, lab: Lab, kubectl: Kubectl
+) -> None:
     # Time enough for a sidecar that does start, on a machine that has much to do.
     victim.config["hosts"]["confirmWithin"] = 60
     workload, before = victim.config["workloads"]["safety"], as_seen(lab)
@@ -214,7 +221,8 @@ def test_an_envoy_that_never_starts_is_taken_back_and_a_change_to_one_goes_back(
         "the configuration before, with its block in /etc/hosts, was restored; the sidecar runs with it again"
     )
     assert as_seen(lab) == confirmed
-    eventually(lambda: victim.live()[VM.name] == "healthy", seconds=30, what="it is healthy as it was")
+    eventually(lambda: serves(kubectl), seconds=30, what="it serves as before")
+    assert victim.live()[VM.name] == "drifted", "what it is to become was taken back"
     del workload["annotations"]
     victim.up()
     assert victim.states()[VM.name] == "healthy"
