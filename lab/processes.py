@@ -79,6 +79,8 @@ def spawn(name: str, argv: Sequence[str], *, env: Mapping[str, str], cgroup: str
     log = paths.log(name)
     log.parent.mkdir(parents=True, exist_ok=True)
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    # What the caller left open, such as a lock or a pipe of somebody who waits for its end, would stay open for good.
+    others = [int(fd.name) for fd in Path("/proc/self/fd").iterdir() if int(fd.name) > 2]
     pid = os.posix_spawn(
         "/bin/sh",
         ["/bin/sh", "-c", _JOIN, groups, *argv],
@@ -87,6 +89,7 @@ def spawn(name: str, argv: Sequence[str], *, env: Mapping[str, str], cgroup: str
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o640),
             (os.POSIX_SPAWN_DUP2, 1, 2),
+            *((os.POSIX_SPAWN_CLOSE, fd) for fd in others),
         ],
         setsid=True,
         setsigmask=(),

@@ -1,6 +1,7 @@
 """Real processes, real signals: only the recorded process is ever ended."""
 
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -46,6 +47,17 @@ def test_a_process_is_recorded_with_its_log_and_control_group(spawned: processes
     assert processes.last_lines(spawned.log) == "started with x"
     assert (tmp_path / "group/cgroup.procs").read_text() == f"{spawned.pid}\n"
     assert os.getsid(spawned.pid) == spawned.pid
+
+
+def test_a_process_keeps_nothing_open_of_its_caller(spawned: processes.Record) -> None:
+    ours, inherited = os.pipe()
+    os.set_inheritable(inherited, True)
+    second = processes.spawn("second", ["/bin/sleep", "60"], env={})
+    os.close(inherited)
+    ended, _, _ = select.select([ours], [], [], 5)
+    processes.end([second])
+    os.close(ours)
+    assert ended
 
 
 def test_an_ended_process_is_not_alive_although_nobody_asked_for_its_status(spawned: processes.Record) -> None:

@@ -32,7 +32,7 @@ diagnose() {
 	why 'cannot find WorkloadGroup' group-missing 'the WorkloadGroup must be in the namespace of the VM'
 	why 'client claims to be in cluster' cluster-unknown 'cluster.name must be the name that istiod knows'
 	why 'x509:|unknown authority|CERTIFICATE_VERIFY_FAILED' istiod-untrusted "the mesh's root certificate has changed, or the clock of the VM is off"
-	why 'Unauthenticated|authentication failure|token.*(expired|invalid)|PermissionDenied' token-refused 'run up again for a new token'
+	why 'Unauthenticated|authentication failure|token.*(expired|invalid)|PermissionDenied' token-refused 'take the VM out of the stack file, run up, put it back, run up: it gets a new token'
 	why 'connection refused|i/o timeout|no route to host|no such host|deadline exceeded|connection error' istiod-unreachable "open the way to $istiod_at"
 	fail not-ready 'the sidecar was not ready within 60 s' 'see /var/log/istio on the VM'
 }
