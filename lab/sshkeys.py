@@ -49,12 +49,17 @@ def write_known_hosts(vms: Iterable[VmSpec]) -> None:
     part.replace(paths.KNOWN_HOSTS)
 
 
+def quoted(path: Path) -> str:
+    """Return a path for ssh's options, which would take one with a space for several (ssh_config, "arguments")."""
+    return f'"{path}"'
+
+
 def command(vm: VmSpec, user: str = "root") -> list[str]:
     """Return the ssh command for a VM: the lab's key, its pinned host key, no question asked."""
     options = {
-        "IdentityFile": str(paths.SSH_KEY),
+        "IdentityFile": quoted(paths.SSH_KEY),
         "IdentitiesOnly": "yes",
-        "UserKnownHostsFile": str(paths.KNOWN_HOSTS),
+        "UserKnownHostsFile": quoted(paths.KNOWN_HOSTS),
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "yes",
         "BatchMode": "yes",

@@ -14,6 +14,9 @@ from typing import Any
 
 import yaml
 
+from lab import sshkeys
+from lab.spec import VmSpec
+
 PROJECT = Path(__file__).resolve().parents[2]
 COMMITTED = PROJECT / "Pulumi.dev.yaml"
 PREFIX = "istio-vm-mesh:"
@@ -149,11 +152,4 @@ def eventually(check: Callable[[], Any], *, seconds: float, what: str, every: fl
 
 def ssh_argv(address: str, command: Sequence[str], user: str = "root") -> list[str]:
     """An ssh command line to a lab VM, with its host key checked."""
-    options = [
-        f"UserKnownHostsFile={PROJECT / '.lab/ssh/known_hosts'}",
-        "StrictHostKeyChecking=yes",
-        "BatchMode=yes",
-        "ConnectTimeout=5",
-    ]
-    flags = [part for option in options for part in ("-o", option)]
-    return ["ssh", "-q", *flags, "-i", str(PROJECT / ".lab/ssh/id_ed25519"), f"{user}@{address}", "--", *command]
+    return [*sshkeys.command(VmSpec(name="vm", address=address), user), "--", *command]

@@ -81,6 +81,14 @@ def test_another_host_key_is_refused(lab: Lab, vm: str, tmp_path: Path) -> None:
     assert "Host key verification failed" in done.stderr
 
 
+def test_ssh_finds_its_files_in_a_checkout_whose_path_has_a_space(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "SSH_KEY", Path("/a checkout/key"))
+    monkeypatch.setattr(paths, "KNOWN_HOSTS", Path("/a checkout/hosts"))
+    ssh, *options = lab.vm_ssh(lab.spec.vms[0].name)
+    read = subprocess.run([ssh, "-G", *options], capture_output=True, text=True, check=True, timeout=30).stdout
+    assert {"identityfile /a checkout/key", "userknownhostsfile /a checkout/hosts"} <= set(read.splitlines())
+
+
 def tracked(lab: Lab, name: str) -> int:
     """Connections that the VM's kernel tracks while somebody is logged in to it."""
     ssh(lab, name, "true")
