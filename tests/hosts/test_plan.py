@@ -169,7 +169,7 @@ def test_an_error_is_one_line_of_json(shell: str, tmp_path: Path, statement: str
 def test_the_reason_is_found_in_the_logs(shell: str, tmp_path: Path, log: str, code: str) -> None:
     (tmp_path / "var/log/istio").mkdir(parents=True)
     (tmp_path / "var/log/istio/istio.log").write_text(f"older\n{log}\n")
-    done = run(shell, tmp_path, HOST, "systemctl() { :; }; report \"$(diagnose)\"")
+    done = run(shell, tmp_path, HOST, 'systemctl() { :; }; report "$(diagnose)"')
     found = json.loads(done.stderr)
     assert found["code"] == code
     assert found["fact"] == (log if code != "not-ready" else "the sidecar was not ready within 60 s")
