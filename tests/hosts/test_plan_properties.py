@@ -171,7 +171,7 @@ paths = st.text(string.ascii_letters + string.digits + string.punctuation, max_s
 variables = st.dictionaries(st.from_regex(r"MY_[A-Z0-9_]{1,10}", fullmatch=True), wild, max_size=3)
 probes = st.one_of(
     st.fixed_dictionaries(
-        {"path": paths, "port": st.integers(1, 65535), "host": some}, optional={"httpHeaders": headers}
+        {"path": paths, "port": st.integers(1, 14999), "host": some}, optional={"httpHeaders": headers}
     ).map(lambda probe: {"httpGet": probe}),
     st.lists(wild, min_size=1, max_size=4).map(lambda command: {"exec": {"command": command}}),
 )
