@@ -75,6 +75,8 @@ class Stack:
 
     def __init__(self, folder: Path, address: str) -> None:
         self.directory, self.world, self.address = folder / "project", folder / "world", address
+        self.outputs: list[int] = []
+        """Of runs in the background; open as long as they run, since one that prints to nobody fails."""
         self.directory.mkdir()
         self.world.mkdir()
         (self.directory / "fake_sdk.py").write_text(SDK)
@@ -157,7 +159,7 @@ class Stack:
         while not until():
             assert time.monotonic() < deadline, os.read(reader, 65536).decode()
             time.sleep(0.005)
-        os.close(reader)
+        self.outputs.append(reader)
         connection.close()
         return pid
 
@@ -176,5 +178,8 @@ def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def stack(tmp_path: Path, zygote: str) -> Stack:
-    return Stack(tmp_path, zygote)
+def stack(tmp_path: Path, zygote: str) -> Iterator[Stack]:
+    stack = Stack(tmp_path, zygote)
+    yield stack
+    for output in stack.outputs:
+        os.close(output)

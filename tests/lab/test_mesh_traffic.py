@@ -60,6 +60,7 @@ def test_without_strict_plain_text_would_be_answered(meshed_pod: str, kubectl: K
         for address in (meshed_pod, "10.77.0.21"):
             prefix = ["nsenter", "--net=/run/netns/ivm-node1"]
             url = f"http://{address}:8080/"
+            # Called in this round only, so it sees this round's values.
             eventually(lambda: curl(prefix, url).stdout.startswith("Hello"), seconds=30, what=url)  # noqa: B023
     finally:
         kubectl(*patch, permissive % "STRICT")
