@@ -51,8 +51,8 @@ def test_what_a_diff_of_configure_shows() -> None:
     before = configure(HOST).stdin.splitlines()
     after = configure(changed(mesh_yaml="defaultConfig:\n  meshId: mesh2\n")).stdin.splitlines()
     removed = [line for line in before if line not in after]
-    assert removed == [before[4], "#/etc/istio/config/mesh:   meshId: mesh1"]
-    assert before[4].startswith(f"vm=billing-1 digest={digest(HOST)} ")
+    assert removed[0].startswith(f"vm=billing-1 digest={digest(HOST)} ")
+    assert removed[1:] == ["#/etc/istio/config/mesh:   meshId: mesh1"]
 
 
 def test_the_managed_files_are_the_last_lines() -> None:
@@ -99,6 +99,26 @@ def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
     done = subprocess.run([shellcheck, "-s", "sh", str(tmp_path / "host.sh")], capture_output=True, text=True)
     assert done.stdout == ""
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@settings(max_examples=20, deadline=None)
+@given(share=st.floats(0, 1))
+def test_a_part_of_the_program_does_nothing(shell: str, tmp_path_factory: pytest.TempPathFactory, share: float) -> None:
+    folder = tmp_path_factory.mktemp("root")
+    program = render(HOST, root=str(folder)).removesuffix("#end\n")
+    check = program.index("\nexport ")  # what comes before is the check
+    sent = folder / "istio-vm-mesh.part"
+    sent.write_text(program[: check + int((len(program) - check) * share)])
+    done = subprocess.run([shell, str(sent), "configure"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert json.loads(done.stderr) == {
+        "vm": "billing-1",
+        "code": "incomplete",
+        "fact": "only a part of the program has reached this VM",
+        "hint": "run up again",
+    }
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -156,7 +156,7 @@ def test_what_was_tried_is_taken_back_if_the_host_is_refused(shell: str, tmp_pat
 
 def test_the_client_is_that_of_the_session_even_through_sudo(tmp_path: Path) -> None:
     functions = render(host("10.244.0.0/16 10.77.0.10"), root=str(tmp_path)).partition("\ncase ${1-} in\n")[0]
-    (tmp_path / "inner").write_text(f"{functions}\nssh_client\n")
+    (tmp_path / "inner").write_text(f"{functions}\nssh_client\n#end\n")
     (tmp_path / "session").write_text('env -i PATH="$PATH" dash "$(dirname "$0")/inner"\ntrue\n')
     environment = {**os.environ, "SSH_CONNECTION": "192.0.2.7 4242 10.77.0.21 22"}
     done = subprocess.run(["dash", tmp_path / "session"], env=environment, capture_output=True, timeout=20)
