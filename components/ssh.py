@@ -16,6 +16,8 @@ import pulumi_command as command
 DIAL_ERRORS = 1
 DIAL_SECONDS = 6
 """Two dials of six seconds: an unreachable VM fails in well under 20 s."""
+OUTLASTING_DIAL_SECONDS = 2
+"""Of many dials, one that is lost matters little; to a dead VM each of them takes as long."""
 BASTION_DIAL_ERRORS = 10
 """Retries, over 11 s, of a bastion that hangs up: sshd drops connections at random while many log in at once
 (MaxStartups 10:30:100). Of fifty logins at once 15 were dropped; none was a third time."""
@@ -52,10 +54,10 @@ def connection_args(
         outlast: Seconds for which it is dialled at least, where a VM that does not answer will soon do so again. The
             provider's pauses between two dials grow to five seconds within eight dials. Not through a bastion.
     """
-    patience = 8 + outlast // 5 if outlast else 0
     if bastion is None:
+        errors, seconds = (8 + outlast // 5, OUTLASTING_DIAL_SECONDS) if outlast else (DIAL_ERRORS, DIAL_SECONDS)
         return command.remote.ConnectionArgs(
-            **_login(vm), dial_error_limit=patience or DIAL_ERRORS, per_dial_timeout=DIAL_SECONDS, proxy=None
+            **_login(vm), dial_error_limit=errors, per_dial_timeout=seconds, proxy=None
         )
     proxy = command.remote.ProxyConnectionArgs(
         **_login(bastion), dial_error_limit=BASTION_DIAL_ERRORS, per_dial_timeout=BASTION_DIAL_SECONDS

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,10 +42,11 @@ class Stack:
         file = [] if verb == "outputs" else ["--config-file", str(self.file)]
         return [sys.executable, "-m", "lab.engine", verb, "--stack", "dev", *file, *flags]
 
-    def start(self, verb: str, *flags: str) -> subprocess.Popen[str]:
-        """Start a run and return at once."""
+    @contextmanager
+    def started(self, verb: str, *flags: str) -> Iterator[subprocess.Popen[str]]:
+        """A run that goes on meanwhile; one that has not ended is killed at the end, with all that it has started."""
         self.write()
-        return subprocess.Popen(
+        with subprocess.Popen(
             self.argv(verb, *flags),
             cwd=PROJECT,
             env=dict(self.environment),
@@ -51,7 +55,11 @@ class Stack:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-        )
+        ) as run:
+            try:
+                yield run
+            finally:
+                kill(run)
 
     def run(self, verb: str, *flags: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Run to the end; standard output and error are kept apart."""
@@ -126,6 +134,13 @@ class Kubectl:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+
+def kill(run: subprocess.Popen[str]) -> None:
+    """As a lost terminal or the OOM killer would: the run and its children at once, without a chance to clean up."""
+    with suppress(ProcessLookupError):
+        os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
 
 
 def committed_config() -> Config:

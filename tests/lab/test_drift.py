@@ -153,8 +153,7 @@ def test_a_vm_whose_sshd_hangs_costs_ten_seconds_at_most(joined: Stack, lab: Lab
 def test_the_key_is_in_no_argument_environment_or_file_of_the_program(joined: Stack, lab: Lab) -> None:
     """Read from /proc while a run waits for a VM that does not answer."""
     key = [line for line in (PROJECT / ".lab/ssh/id_ed25519").read_text().splitlines() if "PRIVATE KEY" not in line]
-    with hanging_sshd(lab, "billing-2"):
-        run = joined.start("preview")
+    with hanging_sshd(lab, "billing-2"), joined.started("preview"):
         time.sleep(4)
         seen = {}
         for process in Path("/proc").glob("[0-9]*"):
@@ -163,6 +162,5 @@ def test_the_key_is_in_no_argument_environment_or_file_of_the_program(joined: St
                     seen[process.name] = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
             except OSError:
                 continue
-        run.communicate(timeout=60)
     assert any(b"lab.engine" in text for text in seen.values())
     assert not [line for line in key for text in seen.values() if line.encode() in text]

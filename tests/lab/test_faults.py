@@ -6,8 +6,6 @@ Faults of single machines are done to one VM each, all in the same run, and judg
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +19,7 @@ from lab import paths, processes
 from lab.progress import Progress
 from lab.runtime import Lab, LabSpec, VmSpec
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(360)]
 
 JOINING = ("configure", "token", "entry", "enrol", "confirm")
 """The steps in which a run is killed, or the VM's plug is pulled."""
@@ -150,21 +148,14 @@ def at(run: subprocess.Popen[str], moment: Callable[[str, str], bool], vm: str, 
         time.sleep(0.02)
 
 
-def kill(run: subprocess.Popen[str]) -> None:
-    """As a lost terminal or the OOM killer would, without a chance to clean up."""
-    os.killpg(run.pid, signal.SIGKILL)
-    run.communicate()
-
-
 @pytest.mark.parametrize("step", JOINING)
 def test_a_run_that_is_killed_while_a_vm_joins(
     stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str], step: str
 ) -> None:
     vm = f"killed-{step}"
     declare(stack, vm)
-    run = stack.start("up")
-    at(run, begun, vm, step)
-    kill(run)
+    with stack.started("up") as run:
+        at(run, begun, vm, step)
     recover(stack, lab, kubectl, others)
 
 
@@ -177,9 +168,8 @@ def test_a_run_that_is_killed_while_a_vm_leaves(
         declare(stack, vm)
         stack.up()
     del stack.billing["vms"][vm]
-    run = stack.start("up")
-    at(run, gone, vm, step)
-    kill(run)
+    with stack.started("up") as run:
+        at(run, gone, vm, step)
     recover(stack, lab, kubectl, others)
     left = "ls -d /etc/istio /var/lib/istio* /usr/local/lib/istio-vm-mesh; getent passwd istio-proxy; pgrep envoy; true"
     assert lab.vm_exec(vm, ["sh", "-c", f"{{ {left}; }} 2>/dev/null"]).stdout == ""
@@ -187,11 +177,11 @@ def test_a_run_that_is_killed_while_a_vm_leaves(
 
 def test_vms_that_lose_power_in_each_step(stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str]) -> None:
     declare(stack, *(f"unplugged-{step}" for step in JOINING))
-    run = stack.start("up")
-    for step in JOINING:  # the VMs reach a step at about the same time
-        at(run, begun, f"unplugged-{step}", step)
-        lab.vm_power_off(f"unplugged-{step}")
-    text = run.communicate(timeout=150)[0]
+    with stack.started("up") as run:
+        for step in JOINING:  # the VMs reach a step at about the same time
+            at(run, begun, f"unplugged-{step}", step)
+            lab.vm_power_off(f"unplugged-{step}")
+        text = run.communicate(timeout=200)[0]
     assert run.returncode == 1
     assert "Traceback" not in text
     for step in JOINING:
@@ -291,11 +281,11 @@ def test_the_api_server_is_down(stack: Stack, lab: Lab, kubectl: Kubectl, others
 
 def test_two_runs_at_once(stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str]) -> None:
     declare(stack, "two-runs")
-    first = stack.start("up")
-    at(first, begun, "two-runs", "configure")
-    second = stack.run("up")
-    assert second.returncode == 1
-    assert f"error: stack dev is being changed by process {first.pid} since " in second.stderr
-    assert first.wait(120) == 0, first.communicate()[0]
-    first.communicate()
+    with stack.started("up") as first:
+        at(first, begun, "two-runs", "configure")
+        second = stack.run("up")
+        assert second.returncode == 1
+        assert f"error: stack dev is being changed by process {first.pid} since " in second.stderr
+        text = first.communicate(timeout=120)[0]
+        assert first.returncode == 0, text
     recover(stack, lab, kubectl, others)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import subprocess
+from contextlib import suppress
 
 import pytest
 from stack import Kubectl, Stack, changes, committed_config
@@ -28,14 +27,6 @@ def objects(kubectl: Kubectl) -> list[str]:
     return sorted(name for name in names if "/sh.helm.release" not in name)
 
 
-def kill_everything_of(run: subprocess.Popen[str]) -> None:
-    """As a lost terminal or the OOM killer would: the run and its children at once, without a chance to clean up."""
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
-    assert run.stdout
-    run.stdout.close()
-
-
 def test_ten_killed_runs_then_one_more_end_in_the_same_state(stack: Stack, kubectl: Kubectl) -> None:
     expected, outputs = objects(kubectl), stack.outputs()
     destroyed = stack.run("destroy")
@@ -45,12 +36,9 @@ def test_ten_killed_runs_then_one_more_end_in_the_same_state(stack: Stack, kubec
     for round_ in range(KILLS):
         # A label that is new each time: there is work left even when what was destroyed is there again.
         stack.billing["labels"]["version"] = f"killed-{round_}"
-        run = stack.start("up")
-        try:
+        with stack.started("up") as run, suppress(subprocess.TimeoutExpired):
             run.communicate(timeout=moments.uniform(0.5, 6.0))
             finished += 1
-        except subprocess.TimeoutExpired:
-            kill_everything_of(run)
     assert finished < KILLS // 2, "most runs must have been killed before their end"
     stack.config = committed_config()
     stack.up()

@@ -109,16 +109,6 @@ def told(done: subprocess.CompletedProcess[str], code: str) -> dict[str, Any]:
     raise AssertionError(f"nothing told of {code}:\n{done.stdout}{done.stderr}")
 
 
-@contextmanager
-def ended(run: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
-    """A run that is lost at the end, if it has not come to its own."""
-    with run:
-        try:
-            yield run
-        finally:
-            run.kill()
-
-
 def logs_in() -> bool:
     try:
         done = subprocess.run(ssh_argv(VM.address, ["true"]), capture_output=True, text=True, timeout=8)
@@ -131,7 +121,7 @@ def test_a_wrong_inbound_rule_locks_nobody_out(victim: Stack, lab: Lab, kubectl:
     before = as_seen(lab)
     assert before["rules"] == ""
     on_vm(lab, BROKEN.format("ISTIO_INBOUND_PORTS=22,8080"))
-    with ended(victim.start("up")) as run:
+    with victim.started("up") as run:
         eventually(lambda: namespace_there(kubectl), seconds=60, what="the namespace is there")
         kubectl("apply", "-f", "-", stdin=STRICT)
         eventually(lambda: "dport 22" in as_seen(lab)["rules"], seconds=60, what="ssh is redirected", every=0.2)
@@ -231,7 +221,7 @@ def test_an_envoy_that_never_starts_is_taken_back_and_a_change_to_one_goes_back(
 
 def test_a_start_that_nobody_confirmed_is_taken_back_after_a_reboot_too(victim: Stack, lab: Lab) -> None:
     victim.config["hosts"]["confirmWithin"] = 60
-    with ended(victim.start("up")):
+    with victim.started("up"):
         eventually(lambda: "ISTIO_" in as_seen(lab)["rules"], seconds=60, what="the sidecar starts", every=0.1)
     # The run is lost, and the VM loses its power before anybody has confirmed the start.
     lab.vm_power_off(VM.name)

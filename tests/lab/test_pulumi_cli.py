@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -156,11 +154,8 @@ def test_a_killed_run_is_continued_by_the_next(both: Both) -> None:
     cli = both.cli
     cli.destroy()
     for seconds in (9.0, 5.0, 14.0):
-        run = cli.start("up")
-        with pytest.raises(subprocess.TimeoutExpired):
+        with cli.started("up") as run, pytest.raises(subprocess.TimeoutExpired):
             run.communicate(timeout=seconds)
-        os.killpg(run.pid, signal.SIGKILL)
-        run.communicate()
     cli.up()
     assert cli.states() == {"billing-1": "healthy", "billing-2": "healthy"}
     assert changes(cli.preview()) == {}
