@@ -77,3 +77,25 @@ def test_a_static_vm_serves_the_mesh_untouched(stack: Stack, lab: Lab, kubectl: 
     assert {entry["spec"]["address"] for entry in entries} == {"10.77.0.21", "10.77.0.22"}
     assert stack.states() == {"billing-1": "healthy", "billing-2": "healthy"}
     assert sshd() == logged
+
+
+def test_a_static_vm_gets_a_sidecar_and_gives_it_back(stack: Stack, lab: Lab, kubectl: Kubectl, legacy: VmSpec) -> None:
+    def entries() -> list[str]:
+        items = json.loads(kubectl("get", "workloadentries", "-n", "vm-apps", "-o", "json"))["items"]
+        return [item["metadata"]["name"] for item in items if item["spec"]["address"] == legacy.address]
+
+    static = {"address": legacy.address, "static": True, "weight": 1}
+    stack.billing["vms"][legacy.name] = static
+    stack.up()
+    stack.billing["vms"][legacy.name] = {"address": legacy.address}
+    stack.up()
+    assert stack.states() == {"billing-1": "healthy", "billing-2": "healthy", legacy.name: "healthy"}
+    assert len(entries()) == 1
+    assert entries() != [legacy.name]
+    assert changes(stack.preview()) == {}
+    stack.billing["vms"][legacy.name] = static
+    stack.up()
+    assert stack.states() == {"billing-1": "healthy", "billing-2": "healthy", legacy.name: "reachable"}
+    assert entries() == [legacy.name]
+    assert lab.vm_exec(legacy.name, ["sh", "-c", LEFT_BEHIND]).stdout == ""
+    assert changes(stack.preview()) == {}
