@@ -19,7 +19,7 @@ from lab import paths, processes
 from lab.progress import Progress
 from lab.runtime import Lab, LabSpec, VmSpec
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(360)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(360)]
 
 JOINING = ("configure", "token", "entry", "enrol", "confirm")
 """The steps in which a run is killed, or the VM's plug is pulled."""

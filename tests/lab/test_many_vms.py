@@ -10,7 +10,7 @@ from stack import PROJECT, Stack, committed_config
 from lab.progress import Progress
 from lab.runtime import Lab, LabSpec, VmSpec
 
-pytestmark = [pytest.mark.lab, pytest.mark.many, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(600)]
 
 MANY = tuple(VmSpec(name=f"many-{n}", address=f"10.77.0.{128 + n}") for n in range(1, 51))
 DEAD = ("many-1", "many-20", "many-40")
