@@ -108,7 +108,7 @@ def _short(value: Any, *, more: bool) -> str:
 
 
 def _document(values: Mapping[str, Any]) -> list[str]:
-    return yaml.safe_dump(redact(values), sort_keys=False, allow_unicode=True, width=1000).splitlines()
+    return yaml.safe_dump(redact(values), allow_unicode=True, width=1000).splitlines()
 
 
 def outputs(old: Mapping[str, Any], new: Mapping[str, Any], *, everything: bool) -> list[str]:
