@@ -12,7 +12,7 @@ from stack import Kubectl, Stack, committed_config
 
 from lab.progress import Progress
 from lab.run import environment
-from lab.runtime import Lab, LabSpec
+from lab.runtime import Lab, LabSpec, VmSpec
 
 
 @pytest.hookimpl(trylast=True)
@@ -67,3 +67,21 @@ def stack(dev_stack: Stack) -> Iterator[Stack]:
     yield dev_stack
     dev_stack.config = committed_config()
     dev_stack.up()
+
+
+@pytest.fixture
+def vm(lab: Lab, request: pytest.FixtureRequest) -> Iterator[VmSpec]:
+    """The fresh VM that the test's file names `HOST`."""
+    spec: VmSpec = request.module.HOST
+    lab.add_vm(spec)
+    yield spec
+    lab.remove_vm(spec.name)
+
+
+@pytest.fixture
+def joining(stack: Stack, vm: VmSpec) -> Iterator[Stack]:
+    """The dev stack with the VM in it, which is taken out before it goes."""
+    stack.billing["vms"][vm.name] = {"address": vm.address}
+    yield stack
+    stack.billing["vms"].pop(vm.name, None)
+    stack.up()

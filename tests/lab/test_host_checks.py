@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import pytest
 from host_vm import PACKAGE_URL, desired, disk, lab_digest, on_vm, problems, run_configure
@@ -37,22 +36,6 @@ systemctl stop squatter.socket resolver.socket squatter.service resolver.service
 mv /etc/resolv.conf.kept /etc/resolv.conf
 rm -f /usr/local/bin/pilot-agent /usr/local/sbin/date /usr/local/sbin/getconf /usr/local/sbin/iptables
 """
-
-
-@pytest.fixture
-def vm(lab: Lab) -> Iterator[VmSpec]:
-    lab.add_vm(HOST)
-    yield HOST
-    lab.remove_vm(HOST.name)
-
-
-@pytest.fixture
-def joining(stack: Stack, vm: VmSpec) -> Iterator[Stack]:
-    """The dev stack with the VM in it, which is taken out before it goes."""
-    stack.billing["vms"][vm.name] = {"address": vm.address}
-    yield stack
-    stack.billing["vms"].pop(vm.name, None)
-    stack.up()
 
 
 def test_all_that_is_wrong_is_told_at_once_and_nothing_changes(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,22 +23,6 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 HOST = VmSpec(name="host-2", address="10.77.0.52")
 RUNNING = "systemctl show istio -p MainPID,ActiveEnterTimestampMonotonic"
-
-
-@pytest.fixture
-def vm(lab: Lab) -> Iterator[VmSpec]:
-    lab.add_vm(HOST)
-    yield HOST
-    lab.remove_vm(HOST.name)
-
-
-@pytest.fixture
-def joining(stack: Stack, vm: VmSpec) -> Iterator[Stack]:
-    """The dev stack with the VM in it, which is taken out before it goes."""
-    stack.billing["vms"][vm.name] = {"address": vm.address}
-    yield stack
-    stack.billing["vms"].pop(vm.name, None)
-    stack.up()
 
 
 def own_copy(version: str, folder: Path) -> dict[str, str]:
