@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 from cli_stack import CliStack
-from stack import COMMITTED, PROJECT, Config, Stack, changes, committed_config
+from stack import COMMITTED, PROJECT, Config, Kubectl, Stack, changes, committed_config
+
+from lab.runtime import Lab
+from lab.spec import VmSpec
 
 pytestmark = [pytest.mark.lab, pytest.mark.pulumi, pytest.mark.timeout(600)]
 
@@ -39,6 +42,11 @@ EDITS: dict[str, Callable[[Config], Any]] = {
     "VM added": another_vm,
     "VM address": lambda config: billing(config)["vms"]["billing-2"].update(address="10.77.0.23", hostKey=KEY),
     "VM label": lambda config: billing(config)["vms"]["billing-2"].update(labels={"version": "v2"}),
+    "VM static": lambda config: billing(config)["vms"].update({"billing-2": {"address": "10.77.0.22", "static": True}}),
+    "VM renewed": lambda config: config.update(renew=["billing-1"]),
+    "VM may leave unreachable": lambda config: config["hosts"].update(removeUnreachable=True),
+    "routes": lambda config: config["hosts"].update(routes=[{"to": "10.244.0.0/16", "via": "10.77.0.10"}]),
+    "one at a time no more": lambda config: config["hosts"].update(rollout={"maxUnavailable": "50%"}),
     "environment of istiod": lambda config: config["istio"]["values"]["env"].update(PILOT_ENABLE_ALPN_FILTER="true"),
     "mesh config": lambda config: config["istio"]["values"]["meshConfig"].update(accessLogFile="/dev/null"),
     "workload removed": lambda config: config["workloads"].pop("billing"),
@@ -148,6 +156,46 @@ def test_an_unreachable_vm_takes_nothing_from_the_others_outputs(both: Both) -> 
     cli.config = committed_config()
     cli.up()
     assert changes(cli.preview()) == {}
+
+
+def test_what_somebody_changed_on_a_vm_is_seen_and_put_back(both: Both, lab: Lab) -> None:
+    cli = both.cli
+    lab.vm_exec("billing-1", ["sed", "-i", "s/^  meshId: .*/  meshId: elsewhere/", "/etc/istio/config/mesh"])
+    plan = cli.preview()
+    assert changes(plan) == dict.fromkeys([f"billing-1-{step}" for step in ("configure", "enrol", "confirm")], "update")
+    (step,) = [step for step in plan["steps"] if step["urn"].endswith("::billing-1-configure")]
+    assert "/etc/istio/config/mesh:3 +   meshId: elsewhere" in step["newState"]["inputs"]["create"]
+    cli.up()
+    assert cli.states() == {"billing-1": "healthy", "billing-2": "healthy"}
+    assert changes(cli.preview()) == {}
+
+
+def test_a_token_is_renewed_and_vms_that_serve_change_in_turn(both: Both) -> None:
+    cli = both.cli
+    cli.config["renew"] = ["billing-1"]
+    billing(cli.config)["labels"]["version"] = "v2"
+    cli.up()
+    assert cli.states() == {"billing-1": "healthy", "billing-2": "healthy"}
+    assert changes(cli.preview()) == {}
+    cli.config = committed_config()
+    cli.up()
+    assert changes(cli.preview()) == {}
+
+
+def test_a_dead_vm_leaves_where_that_is_allowed(both: Both, lab: Lab, kubectl: Kubectl) -> None:
+    cli, vm = both.cli, VmSpec(name="cli-1", address="10.77.0.64")
+    lab.add_vm(vm)
+    try:
+        billing(cli.config)["vms"][vm.name] = {"address": vm.address, "removeUnreachable": True}
+        cli.up()
+        assert cli.states()[vm.name] == "healthy"
+        lab.vm_power_off(vm.name)
+        cli.config = committed_config()
+        assert f"VM {vm.name} is unreachable and was given up" in cli.up()
+        assert vm.address not in kubectl("get", "workloadentries", "-n", "vm-apps", "-o", "yaml")
+        assert changes(cli.preview()) == {}
+    finally:
+        lab.remove_vm(vm.name)
 
 
 def test_a_killed_run_is_continued_by_the_next(both: Both) -> None:
