@@ -16,7 +16,7 @@ from lab.runtime import Lab
 from lab.spec import VmSpec
 from registration.credentials import ASKED, BARE, BECAUSE, RAN_OUT
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(400)]
 
 VM = "billing-2"
 TOKEN = "/var/run/secrets/tokens/istio-token"

@@ -17,7 +17,7 @@ from stack import Kubectl, Stack, changes, committed_config, eventually, ssh_arg
 from lab.runtime import Lab
 from lab.spec import VmSpec
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(400)]
 
 VM = VmSpec(name="safety-2", address="10.77.0.61")
 SNAPSHOT = r"""

@@ -19,7 +19,7 @@ from stack import Kubectl, Stack, changes, committed_config, eventually, ssh_arg
 from lab.runtime import Lab
 from lab.spec import VmSpec
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(400)]
 
 VMS = tuple(VmSpec(name=f"waves-{n}", address=f"10.77.0.{89 + n}") for n in (1, 2, 3))
 WORKLOAD: dict[str, Any] = {

@@ -12,7 +12,7 @@ from stack import Kubectl, Stack, changes, eventually
 
 from lab.runtime import Lab, VmSpec
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(420)]
 
 HOST = "istiod.istio-system.svc"
 BALANCER, NODE = "10.77.0.200", "10.77.0.10"
