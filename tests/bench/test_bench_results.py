@@ -94,7 +94,7 @@ def test_a_bench_in_portions(tmp_path: Path) -> None:
     results.figures += taken("a", 1, "cold join", 1.0, 2.0)
     figures.write(tmp_path / "figures.md", results)
     text = (tmp_path / "figures.md").read_text()
-    assert "| 1 VM, 2 runs | a |" in text
+    assert "| 1 VM, 3 runs | a |" in text
     assert "| 10 VMs, 1 run | a |" in text
     assert Results(tmp_path / "bench.json", ABOUT).figures == []
 
