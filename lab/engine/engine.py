@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -115,7 +116,12 @@ class Engine:
                 "config": project.config,
                 "secret_keys": list(project.secret_keys),
             }
-            code = program.run(settings, lambda line: display.message("info", "", line))
+            with ThreadPoolExecutor(1) as pool:
+                ending = pool.submit(program.run, settings, lambda line: display.message("info", "", line))
+                # A signal that comes right before a blocking call is seen after it, so no call here blocks for long.
+                while not wait([ending], timeout=0.2).done:
+                    pass
+            code = ending.result()
         if code != 0 and not display.failed and not run.cancelled.is_set():
             display.message("error", "", f"the program ended with exit code {code}")
         if monitor.stack_outputs is not None:

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ class ForkedProgram:
             return int(connection.recv(64))
 
     def stop(self) -> None:
-        os.kill(self._pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGTERM)
 
 
 def request(address: str, kind: str, arguments: dict[str, Any]) -> tuple[socket.socket, int]:
@@ -83,6 +85,8 @@ def serve(address: str) -> None:
                 code = (program.run if kind == "program" else run_engine)(arguments)
                 sys.stdout.flush()
                 sys.stderr.flush()
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(code)
         os.close(descriptors[0])
