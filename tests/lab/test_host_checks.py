@@ -16,7 +16,8 @@ from lab.spec import VmSpec
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 HOST = VmSpec(name="host-1", address="10.77.0.50")
-RULES = "for table in filter nat mangle raw; do iptables -t $table -S; ip6tables -t $table -S; done"
+TABLES = "for table in filter nat mangle raw; do iptables -t $table -S; ip6tables -t $table -S; done"
+RULES = f"PATH=/usr/sbin:/usr/bin; {TABLES}"
 ACCOUNTS = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow", "etc/hosts")
 """Files that are written again by those who take something out of them."""
 BREAK = r"""
@@ -46,8 +47,7 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_changes(
     files = dataclasses.replace(good.files, root_certificate=other)
     bad = dataclasses.replace(good, address="10.77.0.51", istio_version="1.30.9", files=files)
     on_vm(lab, vm, BREAK)
-    before, rules = disk(lab, vm), on_vm(lab, vm, "mv /usr/local/sbin/iptables /tmp; " + RULES)
-    on_vm(lab, vm, "mv /tmp/iptables /usr/local/sbin")
+    before, rules = disk(lab, vm), on_vm(lab, vm, RULES)
     found = problems(run_configure(vm, bad))
     assert list(found) == [
         *("foreign-sidecar", "address", "port-taken", "dns-loop", "istiod-untrusted", "clock"),
@@ -64,7 +64,7 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_changes(
     assert {
         path: (before.get(path), after.get(path)) for path in {*before, *after} if before.get(path) != after.get(path)
     } == {}
-    assert on_vm(lab, vm, f"rm -f /usr/local/sbin/iptables; {RULES}") == rules
+    assert on_vm(lab, vm, RULES) == rules
     assert on_vm(lab, vm, "ls /tmp | grep istio-vm-mesh || :") == ""
 
     on_vm(lab, vm, MEND)
