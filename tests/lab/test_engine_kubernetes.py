@@ -1,4 +1,4 @@
-"""The engine's providers on the lab's API server, with the lab's Helm, kubelet and VMs: what no fake can tell."""
+"""The engine's kubernetes provider on the lab's API server, with the lab's Helm and kubelet: what no fake can tell."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import pytest
 from stack import PROJECT, Kubectl
 
 from lab.engine.providers.base import CheckError, Context, ProviderError
-from lab.engine.providers.command import REMOTE, CommandProvider
 from lab.engine.providers.helm import CHART, RELEASE
 from lab.engine.providers.kubernetes import KubernetesProvider
 from lab.engine.values import UNKNOWN, Secret
@@ -378,24 +377,3 @@ class TestHelm:
         with pytest.raises(ProviderError, match=r"(?s)helm upgrade failed: .*spec\.ports: Required") as failure:
             provider.create(RELEASE, inputs, context("it"))
         assert failure.value.partial is not None and failure.value.partial[0] == f"{namespace}/it"
-
-
-def test_remote_command_on_a_vm(lab: Lab) -> None:
-    line = next(
-        line for line in (PROJECT / ".lab/ssh/known_hosts").read_text().splitlines() if line.startswith("10.77.0.21 ")
-    )
-    connection = {
-        "host": "10.77.0.21",
-        "privateKey": (PROJECT / ".lab/ssh/id_ed25519").read_text(),
-        "hostKey": line.split(" ", 1)[1],
-        "dialErrorLimit": 2,
-        "perDialTimeout": 5,
-    }
-    provider = CommandProvider({})
-    inputs = {
-        "connection": connection,
-        "create": "hostname; cat; head -c 100000 /dev/zero | tr '\\0' x",
-        "stdin": "in-",
-    }
-    checked = provider.check(REMOTE, None, inputs, name="c")
-    assert provider.create(REMOTE, checked, context())[1]["stdout"] == "billing-1\nin-" + "x" * 100_000
