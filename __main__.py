@@ -4,8 +4,9 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 import arguments
+import outputs
 import settings
-from components.control_plane import ControlPlane, certificate_digest
+from components.control_plane import ControlPlane
 from components.credential import Credentials
 from components.gateways import EastWestGateway
 from components.registration import Registration, RegistrationArgs
@@ -68,31 +69,5 @@ registration = Registration(
     ),
 )
 
-pulumi.export("schemaVersion", 1)
-pulumi.export(
-    "mesh",
-    {
-        "id": stack.istio.mesh_id,
-        "trustDomain": stack.istio.trust_domain,
-        "revision": stack.istio.revision,
-        "cluster": stack.cluster.name,
-        "network": stack.cluster.network,
-        "istiod": {"host": control_plane.istiod_host, "address": way.address, "port": way.port},
-        "gateways": {"eastWest": gateway.address} if gateway else {},
-        "rootCertificateSha256": control_plane.root_certificate.apply(certificate_digest),
-    },
-)
-pulumi.export(
-    "workloads",
-    {
-        name: {
-            "host": workloads[name].host,
-            "ports": dict(workload.service.ports) if workload.service else {},
-            "namespace": workload.namespace,
-            "identity": workloads[name].identity,
-            "vms": list(workload.vms),
-        }
-        for name, workload in stack.workloads.items()
-    },
-)
-pulumi.export("registration", registration.report)
+for name, value in outputs.of(stack, control_plane, way, gateway, workloads, registration).items():
+    pulumi.export(name, value)

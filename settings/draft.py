@@ -7,9 +7,13 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from settings.ingress_models import IngressGateway
 from settings.model import Model
 from settings.models import Cluster, EastWestGateway, Hosts, Istio
+from settings.namespace_models import Namespace
 from settings.problems import join
+from settings.service_models import MeshService
+from settings.traffic_models import HostTraffic
 from settings.workload_models import VirtualMachine, Workload
 
 _M = TypeVar("_M", bound=Model)
@@ -40,7 +44,11 @@ class Draft:
     cluster: Cluster | None = None
     istio: Istio | None = None
     east_west_gateway: EastWestGateway | None = None
+    ingress_gateway: IngressGateway | None = None
     hosts: Hosts | None = None
+    namespaces: Mapping[str, Namespace] = field(default_factory=dict)
+    services: Mapping[str, MeshService] = field(default_factory=dict)
+    traffic: Mapping[str, HostTraffic] = field(default_factory=dict)
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     vms: tuple[Vm, ...] = ()
     """Also those of workloads that are wrong otherwise."""
@@ -55,7 +63,11 @@ def draft_of(raw: Mapping[str, Any]) -> Draft:
         cluster=_part(Cluster, raw.get("cluster")),
         istio=_part(Istio, raw.get("istio")),
         east_west_gateway=_part(EastWestGateway, raw.get("eastWestGateway") or {}),
+        ingress_gateway=_part(IngressGateway, raw.get("ingressGateway") or {}),
         hosts=_part(Hosts, raw.get("hosts")),
+        namespaces=_parts(Namespace, raw.get("namespaces")),
+        services=_parts(MeshService, raw.get("services")),
+        traffic=_parts(HostTraffic, raw.get("traffic")),
         workloads={name: workload for name, (workload, _) in workloads.items() if workload is not None},
         vms=tuple(vm for _, vms in workloads.values() for vm in vms),
         renew=tuple(name for name in _list(raw.get("renew")) if isinstance(name, str)),
@@ -77,6 +89,12 @@ def _part(model: type[_M], raw: Any) -> _M | None:
         return model.model_validate(functools.reduce(_without, extras, raw)) if extras else None
     except ValidationError:
         return None
+
+
+def _parts(model: type[_M], raw: Any) -> dict[str, _M]:
+    """Return those of a section's entries that are right by themselves, by name."""
+    found = {name: _part(model, body) for name, body in raw.items()} if isinstance(raw, dict) else {}
+    return {name: part for name, part in found.items() if part is not None and isinstance(name, str)}
 
 
 def _without(raw: Any, location: Sequence[str | int]) -> Any:

@@ -8,7 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import SecretStr
 
+from settings.ingress_models import IngressGateway
 from settings.model import Model
+from settings.namespace_models import Namespace
 from settings.route_models import Route
 from settings.scalars import (
     Address,
@@ -16,6 +18,7 @@ from settings.scalars import (
     DnsLabel,
     DnsName,
     FilePath,
+    HostName,
     Hub,
     Name,
     Place,
@@ -27,8 +30,10 @@ from settings.scalars import (
     Version,
     only,
 )
+from settings.service_models import MeshService
 from settings.sidecar_models import Rollout, Sidecar
 from settings.ssh_models import Ssh
+from settings.traffic_models import HostTraffic
 from settings.workload_models import Workload
 
 RELEASE_CHARTS = "https://blob.istio.io/istio-release/charts"
@@ -149,7 +154,7 @@ class Hosts(Model):
 class StackConfig(Model):
     """Everything a stack file may say under `istio-vm-mesh:`."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"ingressGateway", "traffic", "remoteClusters"})
+    later: ClassVar[frozenset[str]] = frozenset({"remoteClusters"})
 
     cluster: Cluster
     """The Kubernetes cluster."""
@@ -157,10 +162,18 @@ class StackConfig(Model):
     """Istio's control plane."""
     east_west_gateway: EastWestGateway = EastWestGateway()
     """The gateway through which VMs reach istiod and services."""
+    ingress_gateway: IngressGateway = IngressGateway()
+    """The gateway through which clients outside the mesh reach its services."""
     hosts: Hosts
     """What holds for every VM."""
+    namespaces: Mapping[DnsLabel, Namespace] = {}
+    """Namespaces by name: those that the program makes beside the workloads', and what holds in any of them."""
     workloads: Mapping[ServiceName, Workload] = {}
     """The workloads by name."""
+    services: Mapping[DnsLabel, MeshService] = {}
+    """Hosts that are no Kubernetes Services, by the name of their ServiceEntry."""
+    traffic: Mapping[HostName, HostTraffic] = {}
+    """Traffic rules by the full name of the host that they are about."""
     renew: Sequence[DnsLabel] = ()
     """VMs that get a new token, once: the old one is revoked. A name that stays here does nothing more, nor does taking
     it out; to renew again, take it out, `up`, and name it again."""

@@ -9,10 +9,14 @@ from pydantic import ValidationError
 
 from settings.checks import check
 from settings.draft import draft_of
+from settings.ingress import check_ingress
 from settings.models import StackConfig
+from settings.namespaces import check_namespaces
 from settings.problems import UNSHOWN, Problem, SettingsError
 from settings.references import References
 from settings.result import Settings
+from settings.services import check_services
+from settings.traffic import check_traffic
 from settings.translate import problems_of
 from settings.ways import check_ways
 
@@ -39,7 +43,8 @@ def parse(
     given = {str(key): value for key, value in raw.items() if value not in (None, "")}
     problems = [*found, *_shape(given)]
     draft = draft_of(given)
-    problems += [*check(draft), *check_ways(draft)]
+    for check_part in (check, check_ways, check_ingress, check_namespaces, check_services, check_traffic):
+        problems += check_part(draft)
     references = References(project_dir)
     references.follow(draft, key_is_encrypted="sshPrivateKey" in sealed and "sshPrivateKey" not in given)
     problems += references.problems
@@ -48,12 +53,16 @@ def parse(
         raise SettingsError(
             dataclasses.replace(problem, got=UNSHOWN) if problem.section in hidden else problem for problem in problems
         )
-    assert draft.cluster and draft.istio and draft.east_west_gateway and draft.hosts
+    assert draft.cluster and draft.istio and draft.east_west_gateway and draft.ingress_gateway and draft.hosts
     return Settings(
         cluster=draft.cluster,
         istio=draft.istio,
         east_west_gateway=draft.east_west_gateway,
+        ingress_gateway=draft.ingress_gateway,
         hosts=draft.hosts,
+        namespaces=draft.namespaces,
+        services=draft.services,
+        traffic=draft.traffic,
         workloads=draft.workloads,
         connections=references.connections,
         renew=frozenset(draft.renew),

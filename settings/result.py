@@ -5,7 +5,11 @@ from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
+from settings.ingress_models import IngressGateway
 from settings.models import Cluster, EastWestGateway, Hosts, Istio
+from settings.namespace_models import Namespace
+from settings.service_models import MeshService
+from settings.traffic_models import HostTraffic
 from settings.workload_models import Workload
 
 
@@ -62,7 +66,11 @@ class Settings:
     cluster: Cluster
     istio: Istio
     east_west_gateway: EastWestGateway
+    ingress_gateway: IngressGateway
     hosts: Hosts
+    namespaces: Mapping[str, Namespace]
+    services: Mapping[str, MeshService]
+    traffic: Mapping[str, HostTraffic]
     workloads: Mapping[str, Workload]
     connections: Mapping[str, Connection]
     """By VM name, which is unique in the stack; static VMs have none."""

@@ -62,7 +62,7 @@ def test_every_key_of_later_versions_is_refused_by_name() -> None:
     told = [line for mistake in MISTAKES for line in mistake["told"]]
     refused = {line.split(":")[0].split(".")[-1] for line in told if "support" in line or "refuses gRPC" in line}
     later = {key for model in _models(StackConfig) for key in model.later | model.refused.keys()}
-    assert {"traffic", "grpc"} <= later
+    assert {"remoteClusters", "grpc"} <= later
     assert later <= refused
 
 
