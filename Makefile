@@ -14,7 +14,7 @@ UNIT := $(PYTHON) -m pytest -m "not lab and not pulumi" --numprocesses 3 --dist 
 export ISTIO_VM_MESH_CACHE := $(CACHE)
 export PATH := $(VENV)/bin:$(PATH)
 
-.PHONY: help up preview status outputs down shell kubectl test long unit lint format bench requirements docs sudoers
+.PHONY: help up preview status outputs manifests down shell kubectl test long unit lint format bench requirements docs sudoers
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -30,6 +30,9 @@ status: $(READY) ## Read every VM's registration now, and the lab's components w
 
 outputs: $(READY) ## Print the stack's outputs as JSON
 	@$(RUN) outputs
+
+manifests: $(READY) ## Write every Kubernetes object of a stack, one file each (ARGS="--stack-file FILE --folder FOLDER")
+	@$(RUN) manifests $(ARGS)
 
 down: $(READY) ## Destroy the stack, then remove everything of the lab but the tool cache
 	@$(RUN) down

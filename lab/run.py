@@ -65,6 +65,23 @@ def outputs() -> int:
     return _engine().run("outputs")
 
 
+def manifests(*args: str) -> int:
+    """Write every Kubernetes object of a stack into files; without a lab, but with Helm, be it the lab's."""
+    return _command("manifests", *args, needs="helm")
+
+
+def _command(module: str, *args: str, needs: str) -> int:
+    """Run one of the project's commands that need no lab; its tools stand in for what is absent.
+
+    Args:
+        module: Its module.
+        args: Its arguments.
+        needs: The program that it cannot do without.
+    """
+    env = dict(os.environ) if shutil.which(needs) else environment(os.environ)
+    return subprocess.run([sys.executable, "-m", module, *args], cwd=paths.CHECKOUT, env=env).returncode
+
+
 def down() -> int:
     """Destroy the stack, then remove everything of the lab but the tool cache."""
     lab = Lab()
@@ -92,6 +109,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "preview": preview,
     "status": status,
     "outputs": outputs,
+    "manifests": manifests,
     "down": down,
     "shell": shell,
     "kubectl": kubectl,
