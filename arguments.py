@@ -48,6 +48,7 @@ def control_plane_args(stack: Settings) -> ControlPlaneArgs:
         network=stack.cluster.network,
         revision=istio.revision,
         values=istio.values,
+        remove_crds=istio.remove_crds,
     )
 
 

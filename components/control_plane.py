@@ -18,7 +18,9 @@ import pulumi_kubernetes as kubernetes
 
 from components.common import made_first, when_there
 from components.kubectl import ClusterAccess, read_when_there
+from components.residue import residue
 from components.values import (
+    BASE_RELEASE,
     ISTIO_NAMESPACE,
     NETWORK_LABEL,
     base_values,
@@ -60,13 +62,16 @@ class ControlPlaneArgs:
     """Revision; empty for the default one."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """More values for the chart `istiod`, under those that the other fields make."""
+    remove_crds: bool = False
+    """Whether Istio's CRDs go with the control plane."""
 
 
 class ControlPlane(pulumi.ComponentResource):
     """Namespace `istio-system`, CRDs and istiod.
 
-    Creates a Namespace labelled with its network, a Release of chart `base` and a Chart `istiod`. Nothing forces a
-    replacement of the namespace; a changed revision makes a new istiod and removes the old one.
+    Creates a Namespace labelled with its network, a Release of chart `base`, a Chart `istiod`, and a command that takes
+    away what they leave behind once they are gone. Nothing forces a replacement of the namespace; a changed revision
+    makes a new istiod and removes the old one.
 
     Outputs: `istiod_host` (the name that VMs verify), `mesh_config` (what istiod is configured with) and
     `root_certificate`, unknown in a preview until istiod has made it. Depend on `ready` before making objects of
@@ -98,14 +103,17 @@ class ControlPlane(pulumi.ComponentResource):
             computed = mesh_config(values)
         except ValueError as error:
             raise pulumi.RunError(str(error)) from None
+        leftovers = residue(
+            f"{name}-residue", args.access, crds=args.remove_crds, opts=pulumi.ResourceOptions(parent=self)
+        )
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
             metadata={"name": ISTIO_NAMESPACE, "labels": {NETWORK_LABEL: args.network}},
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[leftovers]),
         )
         base = kubernetes.helm.v3.Release(
             f"{name}-base",
-            name="istio-base",
+            name=BASE_RELEASE,
             namespace=ISTIO_NAMESPACE,
             values=base_values(args.revision),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[namespace]),

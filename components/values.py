@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 ISTIO_NAMESPACE = "istio-system"
+BASE_RELEASE = "istio-base"
 NETWORK_LABEL = "topology.istio.io/network"
 TRUST_DOMAIN = "cluster.local"
 

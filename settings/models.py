@@ -79,6 +79,9 @@ class Istio(Model):
     stack register under its workloads too."""
     values: Mapping[str, Any] = {}
     """More values for the chart `istiod`, merged under the ones this program sets."""
+    remove_crds: bool = False
+    """Whether Istio's CRDs go when the stack is destroyed. Destroying stops where objects of these kinds are left that
+    the stack did not make: they would go, too. `false`: the CRDs stay, as Helm leaves them."""
 
 
 class NodePorts(Model):

@@ -38,9 +38,11 @@ def control_plane_run(*, preview: bool = False, root: str = "", **changes: Any) 
 
 def test_namespace_then_base_then_istiod() -> None:
     done = control_plane_run(root=ROOT)
-    assert done.names == {"istio", "istio-namespace", "istio-base", "istio-istiod"}
+    assert done.names == {"istio", "istio-residue", "istio-namespace", "istio-base", "istio-istiod"}
     assert done["istio"].type == "istiovm:index:ControlPlane"
     assert {done[name].parent_name for name in done.names - {"istio"}} == {"istio"}
+    # First to come, so last to go.
+    assert done["istio-namespace"].dependency_names == {"istio-residue"}
     assert done["istio-base"].dependency_names == {"istio-namespace"}
     assert done["istio-istiod"].dependency_names == {"istio-base"}
     assert done["istio-base"].type == "kubernetes:helm.sh/v3:Release"
