@@ -1,22 +1,28 @@
 """What must hold between traffic rules and the hosts that they are about."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import ItemsView, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from settings.checks import CLUSTER_DOMAIN, service_host
 from settings.draft import Draft
 from settings.problems import Problem, join
 from settings.service_models import MeshService
-from settings.traffic_models import Destination, HostTraffic, Rule, WeightedDestination
-from settings.traffic_scalars import milliseconds
+from settings.traffic_models import Destination, HostTraffic, WeightedDestination
+from settings.traffic_rules import check_rules
 from settings.workload_models import Workload
 
 _CLUSTER_HOST = (
     rf"[a-z]([-a-z0-9]*[a-z0-9])?\.(?P<namespace>[a-z0-9]([-a-z0-9]*[a-z0-9])?)\.{re.escape(CLUSTER_DOMAIN)}"
 )
+_NAME_LABELS = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
+"""Labels that name an application, the first that is there wins, as in the workload's Service."""
 _ISTIOS_LABELS = ("topology.istio.io/", "topology.kubernetes.io/", "service.istio.io/", "security.istio.io/")
 """Prefixes of labels that Istio gives to endpoints itself, by what it finds on them."""
+
+
+_OTHER_PROTOCOLS = {"https", "mongo", "mysql", "redis", "tcp", "tls", "udp"}
+"""What Istio takes a port's name for when its requests cannot be told apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +30,8 @@ class MeshHost:
     """A host that the stack, or the cluster, has."""
 
     namespace: str
-    ports: tuple[int, ...] = ()
-    """Its ports; none where the stack does not say them."""
+    ports: Mapping[str, int] = field(default_factory=dict)
+    """Its ports by name; none where the stack does not say them."""
     workload: str | None = None
     """Name of the workload that it is of, if any."""
 
@@ -38,8 +44,10 @@ def mesh_host(host: str, workloads: Mapping[str, Workload], services: Mapping[st
     for name, workload in workloads.items():
         if service_host(name, workload) == host:
             assert workload.service is not None
-            ports = tuple(workload.service.ports.values())
-            return MeshHost(namespace=workload.namespace, ports=ports, workload=name)
+            return MeshHost(namespace=workload.namespace, ports=workload.service.ports, workload=name)
+    for service in services.values():
+        if host in service.hosts:
+            return MeshHost(namespace=service.namespace, ports=service.ports)
     match = re.fullmatch(_CLUSTER_HOST, host)
     return MeshHost(namespace=match["namespace"]) if match else None
 
@@ -53,10 +61,11 @@ def check_traffic(draft: Draft) -> Iterator[Problem]:
         if traffic == HostTraffic():
             what, right = "says nothing of the host", "subsets and routes, a timeout, or leave it out"
             yield Problem(path=join("traffic", host), what=what, right=right)
+        yield from _protocol(host, traffic, draft)
         yield from _subsets(host, traffic, draft, {subset for place, subset in used if place == host})
+        yield from check_rules(host, traffic)
         for keys, rule in traffic.rules:
             yield from _weights(host, rule.routes, "traffic", host, *keys, "routes")
-            yield from _tries(rule, "traffic", host, *keys)
             for more, destination in rule.destinations:
                 yield from _destination(host, destination, draft, "traffic", host, *keys, *more)
 
@@ -66,6 +75,15 @@ def _led_to(host: str, traffic: HostTraffic) -> Iterator[tuple[str, str | None]]
     for _, rule in traffic.rules:
         for _, destination in rule.destinations:
             yield destination.host or host, destination.subset
+
+
+def _protocol(host: str, traffic: HostTraffic, draft: Draft) -> Iterator[Problem]:
+    """Yield rules for HTTP requests of a host that has none."""
+    found = mesh_host(host, draft.workloads, draft.services)
+    names = list(found.ports) if found else []
+    if traffic.acts and names and all(name.split("-")[0] in _OTHER_PROTOCOLS for name in names):
+        what = f"rules for HTTP requests of a host whose ports are {', '.join(names)}"
+        yield Problem(path=join("traffic", host), what=what, right="leave them out, or name a port http, http2 or grpc")
 
 
 def _undeclared(host: str, *path: str | int) -> Problem:
@@ -78,29 +96,33 @@ def _undeclared(host: str, *path: str | int) -> Problem:
 def _subsets(host: str, traffic: HostTraffic, draft: Draft, used: set[str | None]) -> Iterator[Problem]:
     """Yield subsets that lead nowhere, and those that nothing leads to."""
     found = mesh_host(host, draft.workloads, draft.services)
-    workload = found.workload if found else None
+    bearers = _behind(found.workload, draft) if found and found.workload else None
     for name, labels in traffic.subsets.items():
         path = ("traffic", host, "subsets", name)
         if name not in used:
             what, right = "a subset to which no route leads", "a route to it, with weight: 0 for later, or leave it out"
             yield Problem(path=join(*path), what=what, right=right)
-        if workload is None or name in traffic.pod_subsets:
-            continue
-        wanted = {(key, value) for key, value in labels.items() if not key.startswith(_ISTIOS_LABELS)}
-        group = draft.workloads[workload].labels
-        vms = [vm.machine.labels for vm in draft.vms if vm.workload == workload]
-        if not any(wanted <= {**group, **own}.items() for own in vms):
-            what = f"labels that no VM of workloads.{workload} bears"
+        wanted = {key: value for key, value in labels.items() if not key.startswith(_ISTIOS_LABELS)}
+        if bearers is not None and name not in traffic.pod_subsets and not any(map(wanted.items().__le__, bearers)):
+            what, shown = "labels that no VM of the host bears", ", ".join(f"{key}={labels[key]}" for key in labels)
             right = f"labels of some of them, or podSubsets: [{name}] where pods bear them"
-            yield Problem(path=join(*path), what=what, got=_shown(labels), right=right)
+            yield Problem(path=join(*path), what=what, got=shown, right=right)
     for index, name in enumerate(traffic.pod_subsets):
         if name not in traffic.subsets:
             where = join("traffic", host, "podSubsets", index)
             yield Problem(path=where, what="names no subset", got=name, right=_known(traffic))
 
 
-def _shown(labels: Mapping[str, str]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in labels.items())
+def _behind(name: str, draft: Draft) -> list[ItemsView[str, str]]:
+    """Return the labels of every VM that a workload's Service finds, also those of other workloads."""
+    workload = draft.workloads[name]
+    naming = next(({key: workload.labels[key]} for key in _NAME_LABELS if key in workload.labels), None)
+    found = {
+        other: body.labels
+        for other, body in draft.workloads.items()
+        if other == name or (naming and naming.items() <= body.labels.items() and body.namespace == workload.namespace)
+    }
+    return [{**found[vm.workload], **vm.machine.labels}.items() for vm in draft.vms if vm.workload in found]
 
 
 def _known(traffic: HostTraffic | None) -> str:
@@ -126,14 +148,6 @@ def _weights(host: str, routes: Sequence[WeightedDestination], *path: str | int)
         yield Problem(path=join(*path), what=what, got=sum(weights), right="shares that are 100 together")
 
 
-def _tries(rule: Rule, *path: str | int) -> Iterator[Problem]:
-    """Yield a limit of one attempt that the limit of all ends first; they may be equal, as some attempts fail fast."""
-    per_try = rule.retries.per_try_timeout if rule.retries else None
-    if rule.timeout and per_try and milliseconds(per_try) > milliseconds(rule.timeout):
-        what = f"never comes, as timeout ends the request after {rule.timeout}"
-        yield Problem(path=join(*path, "retries", "perTryTimeout"), what=what, got=per_try, right="at most timeout")
-
-
 def _destination(host: str, to: Destination, draft: Draft, *path: str | int) -> Iterator[Problem]:
     """Yield what is wrong with a place that requests go to."""
     place = to.host or host
@@ -141,7 +155,7 @@ def _destination(host: str, to: Destination, draft: Draft, *path: str | int) -> 
     if target is None and to.host:
         yield _undeclared(place, *path, "host")
     elif target is not None and to.host:
-        yield from _port(host, to, target.ports, draft, *path, "port")
+        yield from _port(host, to, list(target.ports.values()), draft, *path, "port")
     known = draft.traffic.get(place)
     if to.subset is not None and (known is None or to.subset not in known.subsets):
         what = "names no subset" if place == host else f"names no subset of {join('traffic', place)}"
@@ -154,6 +168,6 @@ def _port(host: str, to: Destination, ports: Sequence[int], draft: Draft, *path:
     if to.port is not None and ports and to.port not in ports:
         yield Problem(path=join(*path), what="no port of that host", got=to.port, right=f"one of {listed}")
     own = mesh_host(host, draft.workloads, draft.services)
-    if to.port is None and len(ports) > 1 and own and not set(own.ports) <= set(ports):
+    if to.port is None and len(ports) > 1 and own and not set(own.ports.values()) <= set(ports):
         what = f"missing, and {to.host} has several, but not all of this host's"
         yield Problem(path=join(*path), what=what, right=f"one of {listed}")

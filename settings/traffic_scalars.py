@@ -5,10 +5,10 @@ import warnings
 from decimal import Decimal
 from http import HTTPStatus
 from math import prod
-from typing import Annotated
+from typing import Annotated, Literal
 
 from settings.problems import Refused
-from settings.scalars import Kind
+from settings.scalars import Kind, _label_key
 
 _UNITS = {"ms": Decimal(1), "s": Decimal(1000), "m": Decimal(60_000), "h": Decimal(3_600_000)}
 _LONGEST = 24 * _UNITS["h"]
@@ -37,6 +37,15 @@ def _share(value: int) -> None:
 
 Share = Annotated[int, Kind("a number from 0 to 100", _share)]
 """A share in per cent, or a weight of 100."""
+
+
+def _part(value: int) -> None:
+    if not 1 <= value <= 100:
+        raise Refused("not from 1 to 100", "a share of 100")
+
+
+Part = Annotated[int, Kind("a number from 1 to 100", _part)]
+"""A share in per cent that is not none."""
 
 # `supportedRetryOnPolicies` in Istio's pkg/config/validation/validation.go.
 _RETRY_ON = (
@@ -78,6 +87,26 @@ def _status(value: int) -> None:
 
 Status = Annotated[int, Kind("an HTTP status", _status)]
 
+# `SupportedGRPCStatus` in Istio's pkg/util/grpc/codes.go.
+GrpcStatus = Literal[
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+]
+
 _PSEUDO = (":method", ":authority", ":scheme", ":path")
 
 
@@ -108,6 +137,14 @@ def _matched_path(value: str) -> None:
 
 MatchedPath = Annotated[str, Kind("a path", _matched_path)]
 
+
+def _present(value: bool) -> None:
+    if not value:
+        raise Refused("not true", "true, or leave the header out")
+
+
+Present = Annotated[bool, Kind("true", _present)]
+
 _ESCAPE = r"""\\[dDsSwWbBAtnrfv\\.+*?()|\[\]{}^$/\-"'#&~@!%,:;<>=_`]"""
 _FOREIGN = re.compile(rf"\\(?!.)|(?!{_ESCAPE})\\.|\(\?(?!:|P<[A-Za-z_][A-Za-z0-9_]*>)|[*+?}}]\+|\[:|\{{,", re.DOTALL)
 
@@ -130,3 +167,35 @@ def _regex(value: str) -> None:
 
 Regex = Annotated[str, Kind("a regular expression", _regex)]
 """A regular expression that Go's RE2, with which istiod checks it, takes too."""
+
+_PLACE = r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
+
+
+def _locality(value: str) -> None:
+    if len(value) > 253 or not re.fullmatch(rf"\*|{_PLACE}(/{_PLACE}){{0,2}}|{_PLACE}(/{_PLACE})?/\*", value):
+        raise Refused(
+            "not a place", "region, region/zone or region/zone/subzone, or one with '*' at its end, as in eu/*"
+        )
+
+
+LocalityRange = Annotated[str, Kind("a place", _locality)]
+"""A region, zone or subzone, or all within one."""
+
+
+def _region(value: str) -> None:
+    if len(value) > 253 or not re.fullmatch(_PLACE, value):
+        raise Refused("not a region", "a region's name, without zones and '*'")
+
+
+Region = Annotated[str, Kind("a region", _region)]
+
+
+def _priority(value: str) -> None:
+    key, _, label = value.partition("=")
+    _label_key(key)
+    if not re.fullmatch(rf"({_PLACE})?", label) or len(label) > 63:
+        raise Refused("not a label", "a label's key, or key=value, as in version=v1")
+
+
+Priority = Annotated[str, Kind("a label", _priority)]
+"""A label that decides which endpoints come first."""
