@@ -4,13 +4,16 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 import arguments
+import mesh_arguments
 import outputs
 import settings
 from components.control_plane import ControlPlane
 from components.credential import Credentials
 from components.gateways import EastWestGateway
+from components.policies import Policies
 from components.registration import Registration, RegistrationArgs
 from components.rollout import Rollout
+from components.services import MeshService
 from components.virtual_machine import VirtualMachine
 from components.vm_namespace import VmNamespace
 from components.workload import Workload
@@ -36,7 +39,9 @@ control_plane = ControlPlane("istio", arguments.control_plane_args(stack), on_cl
 asked = arguments.gateway_args(stack, control_plane)
 gateway = EastWestGateway("east-west", asked, on_cluster) if asked else None
 way = arguments.way_to_istiod(stack, control_plane, gateway)
-namespaces = {name: VmNamespace(name, args, on_cluster) for name, args in arguments.namespace_args(stack).items()}
+namespaces = {name: VmNamespace(name, args, on_cluster) for name, args in mesh_arguments.namespace_args(stack).items()}
+for name, rules in mesh_arguments.policies_args(stack, control_plane, namespaces).items():
+    Policies(name, rules, on_cluster)
 workloads = {
     name: Workload(
         name,
@@ -44,6 +49,10 @@ workloads = {
         on_cluster,
     )
     for name, workload in stack.workloads.items()
+}
+services = {
+    name: MeshService(name, mesh_arguments.service_args(stack, name, control_plane, namespaces), on_cluster)
+    for name in stack.services
 }
 credentials = Credentials("credentials", arguments.credentials_args(stack, control_plane, workloads, found))
 turns = Rollout("rollout", arguments.rollout_args(stack)).turns
@@ -69,5 +78,5 @@ registration = Registration(
     ),
 )
 
-for name, value in outputs.of(stack, control_plane, way, gateway, workloads, registration).items():
+for name, value in outputs.of(stack, control_plane, way, gateway, workloads, services, registration).items():
     pulumi.export(name, value)
