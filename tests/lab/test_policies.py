@@ -74,7 +74,20 @@ def test_mutual_tls_of_the_mesh_and_of_a_namespace(stack: Stack, kubectl: Kubect
 
 def test_access_by_identity(stack: Stack, kubectl: Kubectl) -> None:
     stack.config["namespaces"] = {"shop": {}}
+    stack.config["services"] = {
+        "hello": {
+            "namespace": "shop",
+            "hosts": ["hello.mesh.internal"],
+            "ports": {"http": 80},
+            "targetPorts": {"http": 8080},
+            "selector": {"app": "hello"},
+            "pods": True,
+        }
+    }
     stack.billing["access"] = [{"from": ["shop/default"], "methods": ["GET"], "paths": ["/", "/fetch*"]}]
+    assert changes(stack.preview()) == dict.fromkeys(
+        ["shop", "shop-namespace", "hello", "hello-service-entry", "billing-access"], "create"
+    )
     stack.up()
     pod = shop_pods.run(kubectl, "hello", "shop")
     in_pod = shop_pods.inside(kubectl, "hello", "shop")
@@ -99,17 +112,18 @@ def test_access_by_identity(stack: Stack, kubectl: Kubectl) -> None:
         "shop-namespace-access": "create",
     }
     stack.up()
-    all_are("200", from_vm, from_pod, (ON_VM, f"http://{pod}:8080/"))
-    all_are("403", (in_pod, f"http://{pod}:8080/"), (ON_NODE, f"http://{pod}:8080/"))
+    vm_to_pod, pod_to_pod = (ON_VM, "http://hello.mesh.internal/"), (in_pod, "http://hello.mesh.internal/")
+    all_are("200", from_vm, from_pod, vm_to_pod)
+    all_are("403", pod_to_pod, (ON_NODE, f"http://{pod}:8080/"))
 
     stack.config["namespaces"]["shop"] = {"access": []}
     stack.up()
-    all_are("403", (ON_VM, f"http://{pod}:8080/"))
+    all_are("403", vm_to_pod)
 
     stack.config["namespaces"] = {"shop": {}}
     stack.up()
     assert policies(kubectl) == []
-    all_are("200", (ON_VM, f"http://{pod}:8080/"), (in_pod, f"http://{pod}:8080/"))
+    all_are("200", vm_to_pod, pod_to_pod)
 
 
 def test_injection_is_as_the_namespace_says(stack: Stack, kubectl: Kubectl) -> None:

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_settings_fuzz import spoiled
 
-from settings import parse, protocol_of
+from settings import SettingsError, parse, protocol_of
 from settings.draft import draft_of
 from settings.service_hosts import hosts_of
 
@@ -136,3 +139,30 @@ def test_the_mesh_without_mutual_tls_lets_nobody_prove_who_calls(
     ]
     stack["namespaces"] = {"vm-apps": {"mutualTls": "PERMISSIVE"}}
     assert problems(stack) == []
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_spoiled_services_and_policies_are_refused_with_paths(
+    data: st.DataObject, stack: dict[str, Any], project: Path
+) -> None:
+    mesh = {
+        "namespaces": {"shop": {"injection": "byPod", "mutualTls": "STRICT", "access": [{"from": ["billing"]}]}},
+        "services": {
+            "a": entry(selector={"app": "billing"}, exportTo=["."]),
+            "b": entry(hosts=["b.internal"], endpoints=[{"address": "10.0.0.9"}], addresses=["10.100.0.0/24"]),
+        },
+    }
+    stack["workloads"] = {
+        "billing": {
+            "namespace": "vm-apps",
+            "serviceAccount": "billing",
+            "ports": {"http": 8080, "tcp-db": 9000},
+            "access": [{"from": ["billing", "a/b"], "methods": ["GET"], "paths": ["/"], "ports": ["http"]}],
+            "vms": {"billing-1": stack["workloads"]["billing"]["vms"]["billing-1"]},
+        }
+    }
+    try:
+        parse(stack | data.draw(spoiled(mesh)), project_dir=project)
+    except SettingsError as error:
+        assert all(problem.path and "docs/configuration.md" not in problem.right for problem in error.problems)
