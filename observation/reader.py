@@ -1,4 +1,4 @@
-"""Asks every VM what has changed on it: one event loop, one connection a VM, one deadline for all.
+"""Asks every VM, as what has changed on it: one event loop, one connection a VM, one deadline for all.
 
 Host keys are checked and VMs logged in to as for the stack's commands. Private keys stay in this process's memory.
 """
@@ -39,32 +39,55 @@ class Target:
     connection: Connection
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a VM said to a command."""
+
+    status: int | None = None
+    """The command's exit status; None where it was ended by a signal, or never began."""
+    output: str = ""
+    errors: str = ""
+    unknown: str = ""
+    """Why it did not get that far; empty where it did."""
+
+
 def look(targets: Mapping[str, Target], seconds: float = DEADLINE_SECONDS) -> dict[str, Found]:
-    """What is found on each VM, in a thread of its own: the caller may itself be run by an event loop."""
+    """What is found on each VM."""
+    now = datetime.now(UTC)
+    return {
+        name: Found(unknown=answer.unknown)
+        if answer.unknown
+        else found(answer.status, answer.output, answer.errors, now=now)
+        for name, answer in ask(targets, OBSERVE, seconds).items()
+    }
+
+
+def ask(targets: Mapping[str, Target], command: str, seconds: float = DEADLINE_SECONDS) -> dict[str, Answer]:
+    """What each VM says to a command, in a thread of its own: the caller may itself be run by an event loop."""
     if not targets:
         return {}
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: asyncio.run(_look_at_all(targets, seconds))).result()
+        return pool.submit(lambda: asyncio.run(_ask_all(targets, command, seconds))).result()
 
 
-async def _look_at_all(targets: Mapping[str, Target], seconds: float) -> dict[str, Found]:
+async def _ask_all(targets: Mapping[str, Target], command: str, seconds: float) -> dict[str, Answer]:
     end = asyncio.get_running_loop().time() + seconds
     async with AsyncExitStack() as opened:
         ways = _Ways(opened)
-        answers = await asyncio.gather(*(_look_at(target, ways, end, seconds) for target in targets.values()))
+        answers = await asyncio.gather(*(_ask(target, command, ways, end, seconds) for target in targets.values()))
     return dict(zip(targets, answers, strict=True))
 
 
-async def _look_at(target: Target, ways: _Ways, end: float, seconds: float) -> Found:
+async def _ask(target: Target, command: str, ways: _Ways, end: float, seconds: float) -> Answer:
     try:
         async with asyncio.timeout_at(end):
             client = await ways.to(target)
-            done = await client.run(OBSERVE, check=False, errors="replace", stdin=asyncssh.DEVNULL)
+            done = await client.run(command, check=False, errors="replace", stdin=asyncssh.DEVNULL)
     except (OSError, asyncssh.Error, ValueError) as error:
         reason = _reason(error, target.connection, seconds)
     else:
-        return found(done.exit_status, str(done.stdout), str(done.stderr), now=datetime.now(UTC))
-    return Found(unknown=f"ssh to {target.address}:{target.connection.port}: {reason}")
+        return Answer(status=done.exit_status, output=str(done.stdout), errors=str(done.stderr))
+    return Answer(unknown=f"ssh to {target.address}:{target.connection.port}: {reason}")
 
 
 class _Ways:
