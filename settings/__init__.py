@@ -8,7 +8,7 @@ from settings.result import BastionLogin, Connection, Login, Settings, SidecarPa
 from settings.route_models import Route
 from settings.source import load
 from settings.stack_file import from_stack_file
-from settings.traffic import mesh_host
+from settings.traffic import mesh_host, subsets_in_use
 from settings.traffic_models import HostTraffic
 from settings.ways import routes_of
 from settings.workload_models import Probe, Service, VirtualMachine, Workload
@@ -39,4 +39,5 @@ __all__ = [
     "parse",
     "routes_of",
     "service_host",
+    "subsets_in_use",
 ]
