@@ -23,7 +23,7 @@ PROXY_CONFIG = "proxy.istio.io/config"
 
 _NAMING_LABELS = {"app", "app.kubernetes.io/name", "service.istio.io/canonical-name"}
 _NAMESPACES = {"default", "istio-system", "kube-node-lease", "kube-public", "kube-system"}
-_ISTIOD_VALUES = {
+ISTIOD_VALUES = {
     "_internal_defaults_do_not_set": "give the keys below it at the top level",
     "base.validationFailurePolicy": "leave it out, it is Fail",
     "global.hub": "give istio.hub",
@@ -51,13 +51,13 @@ def check(draft: Draft) -> Iterator[Problem]:
     yield from _chart_values(draft)
     if draft.istio is not None:
         keys = ["meshConfig", "defaultConfig"]
-        yield from _proxy_metadata(_at(draft.istio.values, keys), "istio", "values", *keys)
+        yield from proxy_metadata(at_path(draft.istio.values, keys), "istio", "values", *keys)
     for name, workload in draft.workloads.items():
         yield from _workload(name, workload)
         yield from _ports(name, workload)
         if PROXY_CONFIG in workload.annotations:
             config = yaml.safe_load(workload.annotations[PROXY_CONFIG])
-            yield from _proxy_metadata(config, "workloads", name, "annotations", PROXY_CONFIG)
+            yield from proxy_metadata(config, "workloads", name, "annotations", PROXY_CONFIG)
         if workload.service is not None:
             yield from _service(name, workload)
         yield from _static(name, workload)
@@ -71,14 +71,18 @@ def check(draft: Draft) -> Iterator[Problem]:
 def _chart_values(draft: Draft) -> Iterator[Problem]:
     """Yield chart values that contradict a key of their own."""
     for section, part, reserved in (
-        ("istio", draft.istio, _ISTIOD_VALUES),
+        ("istio", draft.istio, ISTIOD_VALUES),
         ("eastWestGateway", draft.east_west_gateway, _GATEWAY_VALUES),
     ):
-        for path, instead in reserved.items():
-            if part is not None and _has(part.values, path.split(".")):
-                yield Problem(
-                    path=join(section, "values", *path.split(".")), what="not for the user to set here", right=instead
-                )
+        if part is not None:
+            yield from reserved_values(part.values, reserved, section, "values")
+
+
+def reserved_values(values: Mapping[str, Any], reserved: Mapping[str, str], *path: str) -> Iterator[Problem]:
+    """Yield chart values at a path of the configuration that have a key of their own: `reserved` says which."""
+    for key, instead in reserved.items():
+        if _has(values, key.split(".")):
+            yield Problem(path=join(*path, *key.split(".")), what="not for the user to set here", right=instead)
 
 
 def _has(values: Mapping[str, Any], keys: list[str]) -> bool:
@@ -91,16 +95,16 @@ def _has(values: Mapping[str, Any], keys: list[str]) -> bool:
     return True
 
 
-def _at(values: Any, keys: Sequence[str]) -> Any:
+def at_path(values: Any, keys: Sequence[str]) -> Any:
     """Return what stands at a path of nested values, or None."""
     for key in keys:
         values = values.get(key) if isinstance(values, Mapping) else None
     return values
 
 
-def _proxy_metadata(config: Any, *path: str) -> Iterator[Problem]:
+def proxy_metadata(config: Any, *path: str) -> Iterator[Problem]:
     """Yield what the shell that starts a sidecar cannot take: it reads ProxyConfig's metadata as variables."""
-    metadata = _at(config, ["proxyMetadata"])
+    metadata = at_path(config, ["proxyMetadata"])
     for key, value in metadata.items() if isinstance(metadata, Mapping) else ():
         where = join(*path, "proxyMetadata", str(key))
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):
@@ -122,7 +126,7 @@ def _workload(name: str, workload: Workload) -> Iterator[Problem]:
 
 def _ports(name: str, workload: Workload) -> Iterator[Problem]:
     """Yield what is wrong with the ports of a workload and of its probe."""
-    yield from _twice(workload.ports, "workloads", name, "ports")
+    yield from twice(workload.ports, "workloads", name, "ports")
     ports: dict[tuple[str, ...], int] = {("ports", port_name): port for port_name, port in workload.ports.items()}
     probe = workload.probe
     if probe is not None and probe.http_get is not None:
@@ -139,7 +143,7 @@ def _ports(name: str, workload: Workload) -> Iterator[Problem]:
             )
 
 
-def _twice(ports: Mapping[str, int], *path: str) -> Iterator[Problem]:
+def twice(ports: Mapping[str, int], *path: str) -> Iterator[Problem]:
     """Yield port numbers that stand in one map twice."""
     first: dict[int, str] = {}
     for name, port in ports.items():
@@ -153,7 +157,7 @@ def _service(name: str, workload: Workload) -> Iterator[Problem]:
     service = workload.service
     assert service is not None
     path = ("workloads", name, "service")
-    yield from _twice(service.ports, *path, "ports")
+    yield from twice(service.ports, *path, "ports")
     for port_name in service.ports:
         if port_name not in workload.ports:
             known = f"one of {', '.join(workload.ports)}" if workload.ports else "name it under ports first"

@@ -15,6 +15,7 @@ from settings.namespaces import check_namespaces
 from settings.problems import UNSHOWN, Problem, SettingsError
 from settings.references import References
 from settings.result import Settings
+from settings.revisions import check_revisions
 from settings.services import check_services
 from settings.traffic import check_traffic
 from settings.translate import problems_of
@@ -43,7 +44,15 @@ def parse(
     given = {str(key): value for key, value in raw.items() if value not in (None, "")}
     problems = [*found, *_shape(given)]
     draft = draft_of(given)
-    for check_part in (check, check_ways, check_ingress, check_namespaces, check_services, check_traffic):
+    for check_part in (
+        check,
+        check_ways,
+        check_revisions,
+        check_ingress,
+        check_namespaces,
+        check_services,
+        check_traffic,
+    ):
         problems += check_part(draft)
     references = References(project_dir)
     references.follow(draft, key_is_encrypted="sshPrivateKey" in sealed and "sshPrivateKey" not in given)
@@ -68,6 +77,7 @@ def parse(
         renew=frozenset(draft.renew),
         packages=references.packages,
         own_packages=references.own_packages,
+        certificates=references.certificates,
     )
 
 
