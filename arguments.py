@@ -9,7 +9,7 @@ import settings
 from components.control_plane import ControlPlane, ControlPlaneArgs, Istiod, RevisionArgs
 from components.credential import Credentials, CredentialsArgs
 from components.gateways import SERVICE_PORTS, EastWestGateway, EastWestGatewayArgs
-from components.ingress import Certificate, Host, IngressGatewayArgs
+from components.ingress import Certificate, Host, IngressGatewayArgs, host_rules
 from components.kubectl import ClusterAccess
 from components.revisions import RevisionTagsArgs, Target
 from components.rollout import RolloutArgs, Turn
@@ -141,9 +141,8 @@ def _ingress_host(stack: Settings, asked: settings.IngressHost) -> Host:
     """A host of the ingress gateway."""
     owners = {service_host(name, workload): workload for name, workload in stack.workloads.items()}
     port = settings.destination_port(owners.get(asked.to), asked)
-    destination = {"host": asked.to, **({"port": {"number": port}} if port else {})}
     return Host(
-        http=[{"route": [{"destination": destination}]}],
+        http=host_rules((), asked.to, port),
         secret=asked.tls.secret if asked.tls else None,
         mode=asked.tls.mode if asked.tls else "SIMPLE",
         redirect=asked.tls is not None and asked.tls.https_redirect,

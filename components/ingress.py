@@ -129,6 +129,21 @@ def _port(name: str, number: int) -> dict[str, Any]:
     return {"name": name, "number": number, "protocol": "HTTPS" if name.startswith("https") else "HTTP"}
 
 
+def host_rules(rules: Sequence[Mapping[str, Any]], to: str, port: int | None) -> list[dict[str, Any]]:
+    """`spec.http` for a host whose requests go to a service of the mesh, by that service's own traffic rules.
+
+    In the mesh a destination without a port means the port that was asked for; at a gateway that is the gateway's.
+    """
+    known = {"port": {"number": port}} if port else {}
+    found = [dict(rule) for rule in rules] or [{"route": [{"destination": {"host": to}}]}]
+    for rule in found:
+        if "route" in rule:
+            rule["route"] = [{**route, "destination": {**known, **route["destination"]}} for route in rule["route"]]
+        if "mirror" in rule:
+            rule["mirror"] = {**known, **rule["mirror"]}
+    return found
+
+
 def host_object_name(host: str) -> str:
     """Name of a host's VirtualService; no other host has the same."""
     return f"{GATEWAY}.{host[2:]}" if host.startswith("*.") else f"{GATEWAY}-{host}"

@@ -12,6 +12,7 @@ from components.ingress import (
     IngressGateway,
     IngressGatewayArgs,
     host_object_name,
+    host_rules,
     ingress_address,
     ingress_routes,
     ingress_servers,
@@ -93,6 +94,31 @@ def test_a_host_is_led_into_the_mesh() -> None:
         "spec": {"hosts": ["*.example.com"], "gateways": ["edge/ingress"], "http": HTTP},
     }
     assert host_object_name("example.com") == "ingress-example.com"
+
+
+def test_a_services_own_rules_hold_at_the_gateway_at_its_port() -> None:
+    split = [{"destination": {"host": "a", "subset": "v1"}, "weight": 9}, {"destination": {"host": "b"}, "weight": 1}]
+    rules = [
+        {"match": [{"uri": {"exact": "/x"}}], "route": split[:1], "mirror": {"host": "b"}, "timeout": "2s"},
+        {"route": [*split, {"destination": {"host": "c", "port": {"number": 1}}}]},
+    ]
+    assert host_rules(rules, "a", 80) == [
+        {
+            "match": [{"uri": {"exact": "/x"}}],
+            "route": [{"destination": {"port": {"number": 80}, "host": "a", "subset": "v1"}, "weight": 9}],
+            "mirror": {"port": {"number": 80}, "host": "b"},
+            "timeout": "2s",
+        },
+        {
+            "route": [
+                {"destination": {"port": {"number": 80}, "host": "a", "subset": "v1"}, "weight": 9},
+                {"destination": {"port": {"number": 80}, "host": "b"}, "weight": 1},
+                {"destination": {"host": "c", "port": {"number": 1}}},
+            ]
+        },
+    ]
+    assert host_rules((), "a", None) == [{"route": [{"destination": {"host": "a"}}]}]
+    assert host_rules((), "a", 80) == [{"route": [{"destination": {"port": {"number": 80}, "host": "a"}}]}]
 
 
 def test_a_nodes_label_is_its_own_and_goes_even_where_the_node_has_gone() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import pods
 import pytest
 from pods import curl
-from stack import Kubectl, Stack, changes, eventually, ssh_argv
+from stack import Kubectl, Stack, changes, committed_config, eventually, ssh_argv
 
 from lab.runtime import Lab, VmSpec
 
-pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(1200)]
 
 HOST = VmSpec(name="ledger-1", address="10.77.0.46")
 LEDGER = {
@@ -55,17 +55,18 @@ def two(stack: Stack, lab: Lab, kubectl: Kubectl) -> Iterator[Stack]:
     """The stack with a second workload, whose one VM is not billing's."""
     lab.add_vm(HOST)
     stack.config["workloads"]["ledger"] = json.loads(json.dumps(LEDGER))
-    stack.up()
     yield stack
     kubectl("delete", "namespace", "traffic", "--ignore-not-found", "--wait=true")
-    stack.config["workloads"].pop("ledger", None)
-    stack.up()
+    stack.config = committed_config()
+    stack.up(timeout=400)
     lab.remove_vm(HOST.name)
 
 
 def test_a_canary_takes_over(two: Stack, lab: Lab, kubectl: Kubectl) -> None:
     stack, istio = two, two.config["istio"]
     vms = {"billing-1.vm-apps", "billing-2.vm-apps"}
+
+    stack.up()
 
     # Side by side: a second istiod, and nothing else changes.
     istio["revisionTags"] = ["prod"]
