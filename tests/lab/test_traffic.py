@@ -23,6 +23,12 @@ HOST = "billing.vm-apps.svc.cluster.local"
 V2 = VmSpec(name="traffic-2", address="10.77.0.110", version="v2")
 SUBSETS = {"v1": {"version": "v1"}, "v2": {"version": "v2"}}
 RULE, SERVICE = f"{HOST}-destination-rule", f"{HOST}-virtual-service"
+STRICT = """
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: traffic-test, namespace: vm-apps}
+spec: {mtls: {mode: STRICT}}
+"""
 TRAFFIC = dict.fromkeys((HOST, RULE, SERVICE), "create")
 
 
@@ -41,13 +47,15 @@ def bounds(count: int, share: float, sure: float = 0.9999) -> tuple[int, int]:
 
 @pytest.fixture(scope="module")
 def pair(dev_stack: Stack, lab: Lab, kubectl: Kubectl) -> Iterator[Stack]:
-    """The dev stack with a third VM, of version v2, which a tenth of the requests goes to."""
+    """The dev stack with a third VM, of version v2, for a tenth of the requests; all three take mutual TLS only."""
     lab.add_vm(V2)
     dev_stack.billing["vms"][V2.name] = {"address": V2.address, "labels": {"version": "v2", "istio-locality": "eu.a"}}
     dev_stack.config["traffic"] = {HOST: {"subsets": SUBSETS, "routes": weighted(90, 10), "timeout": "5s"}}
     assert TRAFFIC.items() <= changes(dev_stack.preview()).items()
     dev_stack.up()
+    kubectl("apply", "-f", "-", stdin=STRICT)
     yield dev_stack
+    kubectl("delete", "-f", "-", stdin=STRICT)
     dev_stack.config = committed_config()
     dev_stack.up()
     lab.remove_vm(V2.name)
