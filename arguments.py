@@ -10,6 +10,7 @@ from components.control_plane import ControlPlane, ControlPlaneArgs
 from components.credential import Credentials, CredentialsArgs
 from components.gateways import SERVICE_PORTS, EastWestGateway, EastWestGatewayArgs
 from components.kubectl import ClusterAccess
+from components.presets import PRESETS, istiod_preset, layered
 from components.rollout import RolloutArgs, Turn
 from components.ssh import SshLogin, agent_problem
 from components.vm_namespace import VmNamespace, VmNamespaceArgs
@@ -35,7 +36,8 @@ def cluster_access(stack: Settings) -> ClusterAccess:
 
 def control_plane_args(stack: Settings) -> ControlPlaneArgs:
     """The control plane that the stack asks for."""
-    istio = stack.istio
+    istio, cluster = stack.istio, stack.cluster
+    preset = istiod_preset(istio.preset, cluster=cluster.name, network=cluster.network)
     return ControlPlaneArgs(
         access=cluster_access(stack),
         charts=istio.charts,
@@ -44,10 +46,10 @@ def control_plane_args(stack: Settings) -> ControlPlaneArgs:
         tag=istio.tag or istio.version,
         mesh_id=istio.mesh_id,
         trust_domain=istio.trust_domain,
-        cluster=stack.cluster.name,
-        network=stack.cluster.network,
+        cluster=cluster.name,
+        network=cluster.network,
         revision=istio.revision,
-        values=istio.values,
+        values=layered(preset, *stack.values_files, istio.values),
     )
 
 
@@ -68,7 +70,7 @@ def gateway_args(stack: Settings, control_plane: ControlPlane) -> EastWestGatewa
         expose_istiod=asked.expose_istiod,
         istiod_address=stack.hosts.istiod_address,
         expose_services=asked.expose_services,
-        values=asked.values,
+        values=layered(PRESETS[stack.istio.preset].gateway, asked.values),
         after=control_plane.ready,
     )
 

@@ -23,19 +23,6 @@ PROXY_CONFIG = "proxy.istio.io/config"
 
 _NAMING_LABELS = {"app", "app.kubernetes.io/name", "service.istio.io/canonical-name"}
 _NAMESPACES = {"default", "istio-system", "kube-node-lease", "kube-public", "kube-system"}
-_ISTIOD_VALUES = {
-    "_internal_defaults_do_not_set": "give the keys below it at the top level",
-    "base.validationFailurePolicy": "leave it out, it is Fail",
-    "global.hub": "give istio.hub",
-    "global.istioNamespace": "leave it out, it is istio-system",
-    "global.meshID": "give istio.meshId",
-    "global.multiCluster.clusterName": "give cluster.name",
-    "global.network": "give cluster.network",
-    "global.proxy.tracer": "give meshConfig.defaultConfig.tracing",
-    "global.tag": "give istio.tag",
-    "meshConfig.trustDomain": "give istio.trustDomain",
-    "revision": "give istio.revision",
-}
 _GATEWAY_VALUES = {
     "_internal_defaults_do_not_set": "give the keys below it at the top level",
     "labels.istio": "leave it out, it is eastwestgateway",
@@ -49,15 +36,12 @@ _GATEWAY_VALUES = {
 def check(draft: Draft) -> Iterator[Problem]:
     """Yield what is wrong between the parts."""
     yield from _chart_values(draft)
-    if draft.istio is not None:
-        keys = ["meshConfig", "defaultConfig"]
-        yield from _proxy_metadata(_at(draft.istio.values, keys), "istio", "values", *keys)
     for name, workload in draft.workloads.items():
         yield from _workload(name, workload)
         yield from _ports(name, workload)
         if PROXY_CONFIG in workload.annotations:
             config = yaml.safe_load(workload.annotations[PROXY_CONFIG])
-            yield from _proxy_metadata(config, "workloads", name, "annotations", PROXY_CONFIG)
+            yield from proxy_metadata(config, "workloads", name, "annotations", PROXY_CONFIG)
         if workload.service is not None:
             yield from _service(name, workload)
         yield from _static(name, workload)
@@ -70,18 +54,26 @@ def check(draft: Draft) -> Iterator[Problem]:
 
 def _chart_values(draft: Draft) -> Iterator[Problem]:
     """Yield chart values that contradict a key of their own."""
-    for section, part, reserved in (
-        ("istio", draft.istio, _ISTIOD_VALUES),
-        ("eastWestGateway", draft.east_west_gateway, _GATEWAY_VALUES),
-    ):
-        for path, instead in reserved.items():
-            if part is not None and _has(part.values, path.split(".")):
-                yield Problem(
-                    path=join(section, "values", *path.split(".")), what="not for the user to set here", right=instead
-                )
+    for section, part, reserved in (("eastWestGateway", draft.east_west_gateway, _GATEWAY_VALUES),):
+        if part is not None:
+            yield from reserved_values(part.values, reserved, section, "values")
 
 
-def _has(values: Mapping[str, Any], keys: list[str]) -> bool:
+def reserved_values(
+    values: Mapping[str, Any], reserved: Mapping[str, str], *path: str | int, within: str = ""
+) -> Iterator[Problem]:
+    """Yield values that the program sets, in the stack file or `within` a file that it names at the path."""
+    for keys, instead in reserved.items():
+        if not has_path(values, keys.split(".")):
+            continue
+        if within:
+            what = f"sets {keys}, which is not for the user to set here"
+            yield Problem(path=join(*path), what=what, got=within, right=instead)
+        else:
+            yield Problem(path=join(*path, *keys.split(".")), what="not for the user to set here", right=instead)
+
+
+def has_path(values: Mapping[str, Any], keys: list[str]) -> bool:
     """Return whether nested values have a path."""
     here: Any = values
     for key in keys:
@@ -91,16 +83,16 @@ def _has(values: Mapping[str, Any], keys: list[str]) -> bool:
     return True
 
 
-def _at(values: Any, keys: Sequence[str]) -> Any:
+def at_path(values: Any, keys: Sequence[str]) -> Any:
     """Return what stands at a path of nested values, or None."""
     for key in keys:
         values = values.get(key) if isinstance(values, Mapping) else None
     return values
 
 
-def _proxy_metadata(config: Any, *path: str) -> Iterator[Problem]:
+def proxy_metadata(config: Any, *path: str | int) -> Iterator[Problem]:
     """Yield what the shell that starts a sidecar cannot take: it reads ProxyConfig's metadata as variables."""
-    metadata = _at(config, ["proxyMetadata"])
+    metadata = at_path(config, ["proxyMetadata"])
     for key, value in metadata.items() if isinstance(metadata, Mapping) else ():
         where = join(*path, "proxyMetadata", str(key))
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):

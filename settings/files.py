@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from settings.problems import Refused
+from settings.yaml_text import load_yaml
 
 _LONGEST = 1 << 20
 """Bytes of a file that are read at most."""
@@ -59,6 +60,19 @@ def contexts(path: Path) -> list[str]:
         raise Refused("is no kubeconfig", "a file as kubectl reads it")
     entries = config.get("contexts")
     return [str(e.get("name")) for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+
+
+def chart_values(path: Path) -> dict[str, Any]:
+    """Return what a file with values for a chart holds; nothing of one that is empty."""
+    try:
+        content = load_yaml(read(path))
+    except (yaml.YAMLError, ValueError) as error:
+        raise Refused(f"is no YAML: {' '.join(str(error).split())}", "correct it") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise Refused("holds no values", "keys with values, as in a chart's values.yaml")
+    return content
 
 
 def charts(project: Path, place: str) -> None:

@@ -59,6 +59,13 @@ class Istio(Model):
 
     install: Annotated[Literal["helm", "existing"], only("helm")] = "helm"
     """How the control plane gets there: `helm` installs it. `existing` is not supported yet."""
+    preset: Literal["default", "minimal", "remote", "lab"] = "default"
+    """Values of Istio's charts that the stack starts from: `default` (the charts' own), `minimal` (one istiod and one
+    pod a gateway, not scaled, with small requests), `remote` (the cluster's istiod is elsewhere, at the address
+    `values.global.remotePilotAddress`), `lab` (for proxies of Envoy's core build, as the lab's)."""
+    values_files: Sequence[FilePath] = ()
+    """Files with values for the chart `istiod`: each is merged over those before it, the first over the preset, and
+    `values` over all of them."""
     version: Version
     """Istio's version: of the charts of a repository, and of the images where `tag` is not given."""
     charts: Place = RELEASE_CHARTS
@@ -78,7 +85,8 @@ class Istio(Model):
     whoever has a VM's token can register any address, and take its traffic. `false` where VMs that are not in this
     stack register under its workloads too."""
     values: Mapping[str, Any] = {}
-    """More values for the chart `istiod`, merged under the ones this program sets."""
+    """More values for the chart `istiod`, merged over `preset` and `valuesFiles`, and under the ones this program
+    sets."""
 
 
 class NodePorts(Model):

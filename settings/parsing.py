@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from settings.checks import check
 from settings.draft import draft_of
 from settings.ingress import check_ingress
+from settings.istio import check_istio
 from settings.models import StackConfig
 from settings.namespaces import check_namespaces
 from settings.problems import UNSHOWN, Problem, SettingsError
@@ -43,7 +44,7 @@ def parse(
     given = {str(key): value for key, value in raw.items() if value not in (None, "")}
     problems = [*found, *_shape(given)]
     draft = draft_of(given)
-    for check_part in (check, check_ways, check_ingress, check_namespaces, check_services, check_traffic):
+    for check_part in (check, check_istio, check_ways, check_ingress, check_namespaces, check_services, check_traffic):
         problems += check_part(draft)
     references = References(project_dir)
     references.follow(draft, key_is_encrypted="sshPrivateKey" in sealed and "sshPrivateKey" not in given)
@@ -66,6 +67,7 @@ def parse(
         workloads=draft.workloads,
         connections=references.connections,
         renew=frozenset(draft.renew),
+        values_files=tuple(references.values_files),
         packages=references.packages,
         own_packages=references.own_packages,
     )

@@ -3,14 +3,16 @@
 What is found there becomes part of the settings, so that nothing after them reads a file of the user's again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from settings import files
 from settings.draft import Draft
+from settings.istio import check_values_files
 from settings.logins import Logins
-from settings.models import Cluster
+from settings.models import Cluster, Istio
 from settings.problems import Problem, Refused, join
 from settings.result import Connection, SidecarPackage
 from settings.sidecar_models import Package, Sidecar
@@ -24,6 +26,7 @@ class References:
     def __init__(self, project: Path) -> None:
         self.problems: list[Problem] = []
         self.connections: dict[str, Connection] = {}
+        self.values_files: list[Mapping[str, Any]] = []
         self.packages: dict[str, SidecarPackage] = {}
         self.own_packages: dict[str, dict[str, SidecarPackage]] = {}
         """By VM, of those that do not take the packages of every VM."""
@@ -36,6 +39,7 @@ class References:
         if draft.istio is not None:
             charts = draft.istio.charts
             self._attempt("istio.charts", charts, lambda: files.charts(self._project, charts))
+            self._values_files(draft.istio)
         if draft.hosts is not None:
             self.packages = self._packages(draft.hosts.sidecar, "hosts")
             logins = Logins(self._project)
@@ -64,6 +68,17 @@ class References:
         if found is not None and context is not None and context not in found:
             what, right = "the kubeconfig has no such context", f"one of {', '.join(found) or '(it has none)'}"
             self.problems.append(Problem(path="cluster.context", what=what, got=context, right=right))
+
+    def _values_files(self, istio: Istio) -> None:
+        """Read the files with values for the chart `istiod`."""
+        for index, name in enumerate(istio.values_files):
+            path = join("istio", "valuesFiles", index)
+            values = self._attempt(path, name, partial(self._chart_values, name))
+            self.values_files.append(values or {})
+        self.problems += check_values_files(istio, self.values_files)
+
+    def _chart_values(self, name: str) -> dict[str, Any]:
+        return files.chart_values(files.locate(self._project, name))
 
     def _own_packages(self, draft: Draft) -> None:
         """Note the packages of VMs that do not take those of every VM: their own, else their workload's."""

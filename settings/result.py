@@ -1,7 +1,8 @@
 """What the rest of the program gets: the checked configuration with every file read and every default settled."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -76,6 +77,8 @@ class Settings:
     """By VM name, which is unique in the stack; static VMs have none."""
     renew: frozenset[str]
     """VMs that get a new token once."""
+    values_files: Sequence[Mapping[str, Any]]
+    """What `istio.valuesFiles` hold, in their order."""
     packages: Mapping[str, SidecarPackage]
     """By package manager and architecture, as `deb-amd64` and `rpm-arm64`."""
     own_packages: Mapping[str, Mapping[str, SidecarPackage]]
