@@ -4,10 +4,13 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 import arguments
+import mesh
 import outputs
 import settings
-from components.control_plane import ControlPlane
+from components.confirmation import Confirmation
+from components.control_plane import ControlPlane, Mesh
 from components.credential import Credentials
+from components.existing import ExistingControlPlane
 from components.gateways import EastWestGateway
 from components.registration import Registration, RegistrationArgs
 from components.rollout import Rollout
@@ -18,6 +21,7 @@ from registration.stack import declared_vms
 
 stack = settings.load()
 access = arguments.cluster_access(stack)
+stack, istio = mesh.settled(stack, access)
 # A path, never the file's contents: credentials stay out of the stack's state. The cluster's name says whether it is
 # another cluster, whose objects are to be made anew; a new way to the same one changes nothing.
 provider = kubernetes.Provider(
@@ -32,7 +36,11 @@ on_cluster = pulumi.ResourceOptions(providers=[provider])
 if problem := arguments.agent_warning(stack):
     pulumi.log.warn(problem)
 found = arguments.look_at_hosts(stack)
-control_plane = ControlPlane("istio", arguments.control_plane_args(stack), on_cluster)
+control_plane: Mesh = (
+    ExistingControlPlane("istio", arguments.existing_args(stack, istio), on_cluster)
+    if istio
+    else ControlPlane("istio", mesh.control_plane_args(stack, access), on_cluster)
+)
 asked = arguments.gateway_args(stack, control_plane)
 gateway = EastWestGateway("east-west", asked, on_cluster) if asked else None
 way = arguments.way_to_istiod(stack, control_plane, gateway)
@@ -68,6 +76,7 @@ registration = Registration(
         drift={name: vm.summary for name, vm in found.items()},
     ),
 )
+confirmation = Confirmation("confirmation", arguments.confirmation_args(stack, gateway, registration.report))
 
-for name, value in outputs.of(stack, control_plane, way, gateway, workloads, registration).items():
+for name, value in outputs.of(stack, control_plane, way, gateway, workloads, registration, confirmation).items():
     pulumi.export(name, value)

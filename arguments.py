@@ -2,17 +2,22 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pulumi
 
 import settings
-from components.control_plane import ControlPlane, ControlPlaneArgs
+from components.ca import Ca, digest
+from components.confirmation import ConfirmationArgs
+from components.control_plane import ControlPlaneArgs, Mesh
 from components.credential import Credentials, CredentialsArgs
+from components.existing import GATEWAY, ExistingControlPlaneArgs, FoundIstio
 from components.gateways import SERVICE_PORTS, EastWestGateway, EastWestGatewayArgs
 from components.kubectl import ClusterAccess
 from components.presets import PRESETS, istiod_preset, layered
 from components.rollout import RolloutArgs, Turn
 from components.ssh import SshLogin, agent_problem
+from components.values import ISTIO_NAMESPACE, suffixed
 from components.vm_namespace import VmNamespace, VmNamespaceArgs
 from components.vm_plan import VirtualMachineArgs
 from components.ways import Way, service_ip
@@ -22,6 +27,7 @@ from hosts.plan import Package, Route
 from hosts.sidecar_files import ISTIOD_PORT, secret_ttl
 from observation import observe
 from registration.credentials import Holder, certificate_seconds
+from registration.mesh_state import Workload as MeshWorkload
 from registration.stack import declared_vms
 from settings import Login, Settings, routes_of, service_host
 
@@ -34,7 +40,7 @@ def cluster_access(stack: Settings) -> ClusterAccess:
     return ClusterAccess(kubeconfig=stack.cluster.kubeconfig, context=stack.cluster.context)
 
 
-def control_plane_args(stack: Settings) -> ControlPlaneArgs:
+def control_plane_args(stack: Settings, ca: Ca | None = None, *, adopt_namespace: bool = False) -> ControlPlaneArgs:
     """The control plane that the stack asks for."""
     istio, cluster = stack.istio, stack.cluster
     preset = istiod_preset(istio.preset, cluster=cluster.name, network=cluster.network)
@@ -50,10 +56,19 @@ def control_plane_args(stack: Settings) -> ControlPlaneArgs:
         network=cluster.network,
         revision=istio.revision,
         values=layered(preset, *stack.values_files, istio.values),
+        ca=ca,
+        adopt_namespace=adopt_namespace,
     )
 
 
-def gateway_args(stack: Settings, control_plane: ControlPlane) -> EastWestGatewayArgs | None:
+def existing_args(stack: Settings, found: FoundIstio) -> ExistingControlPlaneArgs:
+    """The Istio that somebody else has installed."""
+    return ExistingControlPlaneArgs(
+        access=cluster_access(stack), found=found, network=stack.cluster.network, revision=stack.istio.revision
+    )
+
+
+def gateway_args(stack: Settings, control_plane: Mesh) -> EastWestGatewayArgs | None:
     """The east-west gateway that the stack asks for, if any."""
     asked = stack.east_west_gateway
     if asked.service == "none":
@@ -75,7 +90,7 @@ def gateway_args(stack: Settings, control_plane: ControlPlane) -> EastWestGatewa
     )
 
 
-def way_to_istiod(stack: Settings, control_plane: ControlPlane, gateway: EastWestGateway | None) -> Way:
+def way_to_istiod(stack: Settings, control_plane: Mesh, gateway: EastWestGateway | None) -> Way:
     """How the stack's VMs reach istiod: through the gateway, or at its Service."""
     given = stack.hosts.istiod_address
     if gateway is not None and stack.east_west_gateway.leads_to_istiod:
@@ -133,7 +148,7 @@ def workload_args(stack: Settings, name: str, after: Sequence[pulumi.Resource]) 
 
 
 def credentials_args(
-    stack: Settings, control_plane: ControlPlane, workloads: Mapping[str, Workload], found: Mapping[str, Found]
+    stack: Settings, control_plane: Mesh, workloads: Mapping[str, Workload], found: Mapping[str, Found]
 ) -> CredentialsArgs:
     """Every VM that proves itself to istiod."""
     vms = declared_vms(stack)
@@ -146,7 +161,7 @@ def credentials_args(
         holders=[
             Holder(
                 vm=vms[name],
-                identity=_identity(workloads[group], vm.address),
+                identity=_identity(stack, workloads[group], vm.address),
                 renew=name in stack.renew,
                 certificate_seconds=lives[group],
                 certificate_until=certificate.not_after if certificate else "",
@@ -160,9 +175,25 @@ def credentials_args(
     )
 
 
-def _identity(workload: Workload, address: str) -> str:
-    """Whose token a VM needs."""
-    return f"{workload.identity} at {address}"
+def _identity(stack: Settings, workload: Workload, address: str) -> str:
+    """Whose token a VM needs: with another root of the stack's another one, as istiod forgets old certificates."""
+    under = f" under root {digest(stack.authority.root)}" if stack.authority else ""
+    return f"{workload.identity} at {address}{under}"
+
+
+def confirmation_args(stack: Settings, gateway: EastWestGateway | None, after: pulumi.Output[Any]) -> ConfirmationArgs:
+    """What the control plane and its gateways consist of."""
+    istiod = suffixed("istiod", stack.istio.revision)
+    remote = stack.istio.preset == "remote"
+    names = [*([] if remote else [istiod]), *([GATEWAY] if gateway else [])]
+    return ConfirmationArgs(
+        access=cluster_access(stack),
+        revision=stack.istio.revision,
+        workloads=[MeshWorkload(kind="deployments", namespace=ISTIO_NAMESPACE, name=name) for name in names],
+        vm_namespaces=sorted({workload.namespace for workload in stack.workloads.values() if workload.meshed_vms}),
+        has_istiod=not remote,
+        after=after,
+    )
 
 
 def rollout_args(stack: Settings) -> RolloutArgs:
@@ -212,7 +243,7 @@ def look_at_hosts(stack: Settings) -> dict[str, Found]:
 def machine_args(
     stack: Settings,
     name: str,
-    control_plane: ControlPlane,
+    control_plane: Mesh,
     way: Way,
     namespace: VmNamespace,
     workload: Workload,
@@ -245,7 +276,7 @@ def machine_args(
         istiod_port=way.port,
         routes=[Route(to=route.to, via=route.via) for route in routes_of(stack.hosts, vm)],
         root_certificate=control_plane.root_certificate,
-        identity=_identity(workload, vm.address),
+        identity=_identity(stack, workload, vm.address),
         token_minutes=stack.hosts.token_minutes,
         wanted_token=credentials.wanted[name],
         renew=name in stack.renew,

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from components.control_plane import ControlPlane, certificate_digest
+from components.confirmation import Confirmation
+from components.control_plane import Mesh, certificate_digest
 from components.gateways import EastWestGateway
 from components.registration import Registration
 from components.ways import Way
@@ -13,11 +14,12 @@ from settings import Settings
 
 def of(
     stack: Settings,
-    control_plane: ControlPlane,
+    control_plane: Mesh,
     way: Way,
     gateway: EastWestGateway | None,
     workloads: Mapping[str, Workload],
     registration: Registration,
+    confirmation: Confirmation,
 ) -> dict[str, Any]:
     """Everything that the stack puts out, by name."""
     return {
@@ -31,6 +33,7 @@ def of(
             "istiod": {"host": control_plane.istiod_host, "address": way.address, "port": way.port},
             "gateways": {"eastWest": gateway.address} if gateway else {},
             "rootCertificateSha256": control_plane.root_certificate.apply(certificate_digest),
+            "controlPlane": confirmation.report,
         },
         "workloads": {
             name: {

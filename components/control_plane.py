@@ -10,12 +10,13 @@ import hashlib
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import pulumi
 import pulumi_command as command
 import pulumi_kubernetes as kubernetes
 
+from components.ca import ADOPTED, SECRET, Ca, announcement
 from components.common import made_first, when_there
 from components.kubectl import ClusterAccess, read_when_there
 from components.values import (
@@ -23,6 +24,7 @@ from components.values import (
     NETWORK_LABEL,
     base_values,
     chart_reference,
+    deep_merge,
     istiod_values,
     mesh_config,
     suffixed,
@@ -60,13 +62,38 @@ class ControlPlaneArgs:
     """Revision; empty for the default one."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """More values for the chart `istiod`, under those that the other fields make."""
+    ca: Ca | None = None
+    """The authority that istiod signs with; None: one of its own making."""
+    adopt_namespace: bool = False
+    """Whether somebody else has made the namespace, and keeps it."""
+
+
+class Mesh(Protocol):
+    """What others need of a control plane, however it got there."""
+
+    @property
+    def istiod_host(self) -> str:
+        """Host name of istiod."""
+
+    @property
+    def mesh_config(self) -> dict[str, Any]:
+        """The MeshConfig."""
+
+    @property
+    def root_certificate(self) -> pulumi.Output[str]:
+        """The mesh's root of trust."""
+
+    @property
+    def ready(self) -> tuple[pulumi.Resource, ...]:
+        """What makes Istio's kinds usable."""
 
 
 class ControlPlane(pulumi.ComponentResource):
     """Namespace `istio-system`, CRDs and istiod.
 
-    Creates a Namespace labelled with its network, a Release of chart `base` and a Chart `istiod`. Nothing forces a
-    replacement of the namespace; a changed revision makes a new istiod and removes the old one.
+    Creates a Namespace labelled with its network (a NamespacePatch of one that is there), a Secret with the authority
+    that is given, a Release of chart `base` and a Chart `istiod`. Nothing replaces the namespace; another authority
+    replaces the Secret and restarts istiod; a changed revision makes a new istiod and removes the old one.
 
     Outputs: `istiod_host` (the name that VMs verify), `mesh_config` (what istiod is configured with) and
     `root_certificate`, unknown in a preview until istiod has made it. Depend on `ready` before making objects of
@@ -94,21 +121,19 @@ class ControlPlane(pulumi.ComponentResource):
             network=args.network,
             revision=args.revision,
         )
+        if args.ca:
+            values = deep_merge(values, args.ca.values)
         try:
             computed = mesh_config(values)
         except ValueError as error:
             raise pulumi.RunError(str(error)) from None
-        namespace = kubernetes.core.v1.Namespace(
-            f"{name}-namespace",
-            metadata={"name": ISTIO_NAMESPACE, "labels": {NETWORK_LABEL: args.network}},
-            opts=pulumi.ResourceOptions(parent=self),
-        )
+        namespace, secret = _before_istiod(self, name, args)
         base = kubernetes.helm.v3.Release(
             f"{name}-base",
             name="istio-base",
             namespace=ISTIO_NAMESPACE,
             values=base_values(args.revision),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[namespace]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[namespace, *secret]),
             **chart_reference(args.charts, "base", args.version),
         )
         istiod = kubernetes.helm.v4.Chart(
@@ -119,20 +144,69 @@ class ControlPlane(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=[base]),
             **chart_reference(args.charts, "istiod", args.version),
         )
-        pem = command.local.run_output(
-            command=read_when_there(
-                args.access,
-                "configmap",
-                "istio-ca-root-cert",
-                ISTIO_NAMESPACE,
-                r"{.data.root-cert\.pem}",
-                wait=not pulumi.runtime.is_dry_run(),
-            ),
-            logging=command.local.Logging.NONE,
-            opts=pulumi.InvokeOutputOptions(parent=self, depends_on=made_first(istiod)),
-        ).stdout
-        self.root_certificate = when_there(pem, lambda text: f"{text.strip()}\n")
+        self.root_certificate = _root(self, args, istiod)
         self.istiod_host = f"{suffixed('istiod', args.revision)}.{ISTIO_NAMESPACE}.svc"
         self.mesh_config = computed
         self.ready = (base, istiod)
         self.register_outputs({"istiodHost": self.istiod_host, "meshConfig": self.mesh_config})
+
+
+def _before_istiod(
+    parent: pulumi.Resource, name: str, args: ControlPlaneArgs
+) -> tuple[pulumi.Resource, list[pulumi.Resource]]:
+    """The namespace and, unless somebody else keeps it, the Secret of the authority."""
+    opts = pulumi.ResourceOptions(parent=parent)
+    namespace = (
+        network_label(parent, name, args.network)
+        if args.adopt_namespace
+        else kubernetes.core.v1.Namespace(
+            f"{name}-namespace", metadata={"name": ISTIO_NAMESPACE, "labels": {NETWORK_LABEL: args.network}}, opts=opts
+        )
+    )
+    if args.ca is None or args.ca.key is None:
+        return namespace, []
+    secret = kubernetes.core.v1.Secret(
+        f"{name}-ca",
+        metadata={"name": SECRET, "namespace": ISTIO_NAMESPACE},
+        string_data=args.ca.data,
+        opts=pulumi.ResourceOptions(parent=parent, depends_on=[namespace]),
+    )
+    return namespace, [secret]
+
+
+def network_label(parent: pulumi.Resource, name: str, network: str) -> pulumi.Resource:
+    """The network's label on a namespace that stays when the stack goes, as it was before."""
+    metadata = {
+        "name": ISTIO_NAMESPACE,
+        "labels": {NETWORK_LABEL: network},
+        "annotations": {ADOPTED: "true"},
+    }
+    opts = pulumi.ResourceOptions(parent=parent)
+    patch: pulumi.Resource = kubernetes.core.v1.NamespacePatch(f"{name}-network", metadata=metadata, opts=opts)
+    return patch
+
+
+def _root(parent: pulumi.Resource, args: ControlPlaneArgs, istiod: pulumi.Resource) -> pulumi.Output[str]:
+    """The mesh's root: the one that is given, else what istiod has made."""
+    if args.ca is None:
+        return root_of_mesh(parent, args.access, istiod)
+    wanted = args.ca.root
+    now = read_root(parent, args.access, wait=False)
+    now.apply(lambda text: pulumi.log.warn(told) if (told := announcement(text, wanted)) else None)
+    return pulumi.Output.from_input(wanted)
+
+
+def root_of_mesh(parent: pulumi.Resource, access: ClusterAccess, *made: pulumi.Resource) -> pulumi.Output[str]:
+    """The root that istiod says the mesh has, PEM, one newline at its end; unknown in a preview before it has one."""
+    pem = read_root(parent, access, *made, wait=not pulumi.runtime.is_dry_run())
+    return when_there(pem, lambda text: f"{text.strip()}\n")
+
+
+def read_root(parent: pulumi.Resource, access: ClusterAccess, *made: pulumi.Resource, wait: bool) -> pulumi.Output[str]:
+    """What istiod says in its own namespace that the mesh's root is; empty where it has not said so yet."""
+    field_of = ("configmap", "istio-ca-root-cert", ISTIO_NAMESPACE, r"{.data.root-cert\.pem}")
+    return command.local.run_output(
+        command=read_when_there(access, *field_of, wait=wait),
+        logging=command.local.Logging.NONE,
+        opts=pulumi.InvokeOutputOptions(parent=parent, depends_on=made_first(*made)),
+    ).stdout

@@ -1,10 +1,16 @@
 """What must hold for the control plane."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
+from pydantic import SecretStr
+
+from settings import authority, files
 from settings.checks import at_path, proxy_metadata, reserved_values
 from settings.draft import Draft
+from settings.istio_models import CaSecret
 from settings.models import Istio
 from settings.problems import Problem
 
@@ -24,10 +30,43 @@ ISTIOD_VALUES = {
 """Values of the chart `istiod` that the program sets, and what to do instead."""
 
 
+_OF_AN_INSTALLATION = {
+    "ca_secret": "caSecret",
+    "hub": "hub",
+    "preset": "preset",
+    "tag": "tag",
+    "values": "values",
+    "values_files": "valuesFiles",
+}
+"""Keys of the control plane that say how to install it."""
+_T = TypeVar("_T")
+
+
+class Attempt(Protocol):
+    """Returns what an action returns, or notes at a path of the stack file why it refused."""
+
+    def __call__(self, path: str, got: Any, action: Callable[[], _T]) -> _T | None:
+        """Try it."""
+
+
 def check_istio(draft: Draft) -> Iterator[Problem]:
     """Yield what is wrong with the control plane, as far as the stack file itself says it."""
-    if draft.istio is not None:
-        yield from _values(draft.istio.values, "istio", "values")
+    istio = draft.istio
+    if istio is None:
+        return
+    yield from _values(istio.values, "istio", "values")
+    if istio.install == "helm":
+        if not istio.version:
+            yield Problem(path="istio.version", what="missing", right="give it: Istio's version")
+        if istio.allow_patches:
+            yield Problem(
+                path="istio.allowPatches", what="only for install: existing", right="leave it out, or give the values"
+            )
+        return
+    for key in sorted(istio.model_fields_set & _OF_AN_INSTALLATION.keys()):
+        if getattr(istio, key) != Istio.model_fields[key].default:
+            what = "for an Istio that this program installs, not for install: existing"
+            yield Problem(path=f"istio.{_OF_AN_INSTALLATION[key]}", what=what, right="leave it out")
 
 
 def check_values_files(istio: Istio, files: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
@@ -53,3 +92,28 @@ def _values(values: Mapping[str, Any], *path: str | int, within: str = "") -> It
     yield from reserved_values(values, ISTIOD_VALUES, *path, within=within)
     keys = ("meshConfig", "defaultConfig")
     yield from proxy_metadata(at_path(values, keys), *path, *(() if within else keys))
+
+
+def read_authority(project: Path, ca: CaSecret, attempt: Attempt) -> authority.Authority | None:
+    """Return the authority whose files a stack names, if all is right with it."""
+    place, now = "istio.caSecret", authority.utc_now()
+
+    def text(name: str | None) -> str:
+        return files.read(files.locate(project, name or ""))
+
+    own = attempt(
+        f"{place}.certificate", ca.certificate, lambda: authority.only(authority.certificates(text(ca.certificate)))
+    )
+    roots = attempt(f"{place}.root", ca.root, lambda: authority.certificates(text(ca.root)))
+    about, links = ("certificate", ca.certificate), own and [own]
+    if ca.chain:
+        about = ("chain", ca.chain)
+        links = attempt(f"{place}.chain", ca.chain, lambda: authority.certificates(text(ca.chain)))
+    key = attempt(f"{place}.key", ca.key, lambda: files.private_key_file(files.locate(project, ca.key or "")))
+    if own and key:
+        given = key
+        key = attempt(f"{place}.key", ca.key, lambda: authority.key_of(own, given))
+    if not own or not roots or not links:
+        return None
+    found = attempt(f"{place}.{about[0]}", about[1], lambda: authority.authority_of(own, links, roots, now))
+    return dataclasses.replace(found, key=SecretStr(key)) if found and key else None

@@ -67,6 +67,7 @@ def parse(
         workloads=draft.workloads,
         connections=references.connections,
         renew=frozenset(draft.renew),
+        authority=references.authority,
         values_files=tuple(references.values_files),
         packages=references.packages,
         own_packages=references.own_packages,

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from settings import files
+from settings.authority import Authority
 from settings.draft import Draft
-from settings.istio import check_values_files
+from settings.istio import check_values_files, read_authority
 from settings.logins import Logins
 from settings.models import Cluster, Istio
 from settings.problems import Problem, Refused, join
@@ -26,6 +27,7 @@ class References:
     def __init__(self, project: Path) -> None:
         self.problems: list[Problem] = []
         self.connections: dict[str, Connection] = {}
+        self.authority: Authority | None = None
         self.values_files: list[Mapping[str, Any]] = []
         self.packages: dict[str, SidecarPackage] = {}
         self.own_packages: dict[str, dict[str, SidecarPackage]] = {}
@@ -40,6 +42,8 @@ class References:
             charts = draft.istio.charts
             self._attempt("istio.charts", charts, lambda: files.charts(self._project, charts))
             self._values_files(draft.istio)
+            if draft.istio.ca_secret is not None and draft.istio.ca_secret.existing is None:
+                self.authority = read_authority(self._project, draft.istio.ca_secret, self._attempt)
         if draft.hosts is not None:
             self.packages = self._packages(draft.hosts.sidecar, "hosts")
             logins = Logins(self._project)

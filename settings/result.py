@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from settings.authority import Authority
 from settings.ingress_models import IngressGateway
 from settings.models import Cluster, EastWestGateway, Hosts, Istio
 from settings.namespace_models import Namespace
@@ -79,6 +80,8 @@ class Settings:
     """VMs that get a new token once."""
     values_files: Sequence[Mapping[str, Any]]
     """What `istio.valuesFiles` hold, in their order."""
+    authority: Authority | None
+    """What `istio.caSecret` names; None: nothing, or a Secret that is there already."""
     packages: Mapping[str, SidecarPackage]
     """By package manager and architecture, as `deb-amd64` and `rpm-arm64`."""
     own_packages: Mapping[str, Mapping[str, SidecarPackage]]

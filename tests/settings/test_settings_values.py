@@ -27,6 +27,7 @@ def test_defaults(stack: dict[str, Any], project: Path) -> None:
     assert settings.cluster.kubeconfig is None
     assert settings.istio.model_dump() == {
         "install": "helm",
+        "allow_patches": False,
         "preset": "default",
         "values_files": (),
         "version": "1.31.1",
@@ -36,6 +37,7 @@ def test_defaults(stack: dict[str, Any], project: Path) -> None:
         "revision": "",
         "mesh_id": "mesh1",
         "trust_domain": "cluster.local",
+        "ca_secret": None,
         "registration_guard": True,
         "values": {},
     }
