@@ -8,6 +8,7 @@ import pulumi
 
 import settings
 from components.ca import Ca, digest
+from components.cni import DAEMON_SET
 from components.confirmation import ConfirmationArgs
 from components.control_plane import ControlPlaneArgs, Mesh
 from components.credential import Credentials, CredentialsArgs
@@ -57,6 +58,7 @@ def control_plane_args(stack: Settings, ca: Ca | None = None, *, adopt_namespace
         revision=istio.revision,
         values=layered(preset, *stack.values_files, istio.values),
         ca=ca,
+        cni=istio.cni.values if istio.cni.enabled else None,
         adopt_namespace=adopt_namespace,
     )
 
@@ -185,11 +187,15 @@ def confirmation_args(stack: Settings, gateway: EastWestGateway | None, after: p
     """What the control plane and its gateways consist of."""
     istiod = suffixed("istiod", stack.istio.revision)
     remote = stack.istio.preset == "remote"
-    names = [*([] if remote else [istiod]), *([GATEWAY] if gateway else [])]
+    asked = [
+        *([] if remote else [("deployments", istiod)]),
+        *([("daemonsets", DAEMON_SET)] if stack.istio.cni.enabled else []),
+        *([("deployments", GATEWAY)] if gateway else []),
+    ]
     return ConfirmationArgs(
         access=cluster_access(stack),
         revision=stack.istio.revision,
-        workloads=[MeshWorkload(kind="deployments", namespace=ISTIO_NAMESPACE, name=name) for name in names],
+        workloads=[MeshWorkload(kind=kind, namespace=ISTIO_NAMESPACE, name=name) for kind, name in asked],
         vm_namespaces=sorted({workload.namespace for workload in stack.workloads.values() if workload.meshed_vms}),
         has_istiod=not remote,
         after=after,

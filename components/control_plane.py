@@ -17,6 +17,7 @@ import pulumi_command as command
 import pulumi_kubernetes as kubernetes
 
 from components.ca import ADOPTED, SECRET, Ca, announcement
+from components.cni import FOR_INJECTION, cni_chart, cni_values
 from components.common import made_first, when_there
 from components.kubectl import ClusterAccess, read_when_there
 from components.values import (
@@ -64,6 +65,8 @@ class ControlPlaneArgs:
     """More values for the chart `istiod`, under those that the other fields make."""
     ca: Ca | None = None
     """The authority that istiod signs with; None: one of its own making."""
+    cni: Mapping[str, Any] | None = None
+    """More values for the chart `cni`, under those that the other fields make; None: it is not installed."""
     adopt_namespace: bool = False
     """Whether somebody else has made the namespace, and keeps it."""
 
@@ -92,8 +95,9 @@ class ControlPlane(pulumi.ComponentResource):
     """Namespace `istio-system`, CRDs and istiod.
 
     Creates a Namespace labelled with its network (a NamespacePatch of one that is there), a Secret with the authority
-    that is given, a Release of chart `base` and a Chart `istiod`. Nothing replaces the namespace; another authority
-    replaces the Secret and restarts istiod; a changed revision makes a new istiod and removes the old one.
+    that is given, a Release of chart `base`, Charts `cni` (if asked for) and `istiod`. Nothing replaces the namespace;
+    another authority replaces the Secret and restarts istiod; a changed revision makes a new istiod and removes the old
+    one.
 
     Outputs: `istiod_host` (the name that VMs verify), `mesh_config` (what istiod is configured with) and
     `root_certificate`, unknown in a preview until istiod has made it. Depend on `ready` before making objects of
@@ -121,8 +125,8 @@ class ControlPlane(pulumi.ComponentResource):
             network=args.network,
             revision=args.revision,
         )
-        if args.ca:
-            values = deep_merge(values, args.ca.values)
+        for own in (args.ca.values if args.ca else {}, {} if args.cni is None else FOR_INJECTION):
+            values = deep_merge(values, own)
         try:
             computed = mesh_config(values)
         except ValueError as error:
@@ -136,6 +140,7 @@ class ControlPlane(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=[namespace, *secret]),
             **chart_reference(args.charts, "base", args.version),
         )
+        cni = [] if args.cni is None else [_cni(self, name, args, args.cni, base)]
         istiod = kubernetes.helm.v4.Chart(
             f"{name}-istiod",
             name=suffixed("istiod", args.revision),
@@ -147,7 +152,7 @@ class ControlPlane(pulumi.ComponentResource):
         self.root_certificate = _root(self, args, istiod)
         self.istiod_host = f"{suffixed('istiod', args.revision)}.{ISTIO_NAMESPACE}.svc"
         self.mesh_config = computed
-        self.ready = (base, istiod)
+        self.ready = (base, *cni, istiod)
         self.register_outputs({"istiodHost": self.istiod_host, "meshConfig": self.mesh_config})
 
 
@@ -172,6 +177,15 @@ def _before_istiod(
         opts=pulumi.ResourceOptions(parent=parent, depends_on=[namespace]),
     )
     return namespace, [secret]
+
+
+def _cni(
+    parent: pulumi.Resource, name: str, args: ControlPlaneArgs, extra: Mapping[str, Any], base: pulumi.Resource
+) -> pulumi.Resource:
+    """The CNI plugin, once its namespace is there."""
+    values = cni_values(extra=extra, hub=args.hub, tag=args.tag)
+    opts = pulumi.ResourceOptions(parent=parent, depends_on=[base])
+    return cni_chart(f"{name}-cni", values, charts=args.charts, version=args.version, opts=opts)
 
 
 def network_label(parent: pulumi.Resource, name: str, network: str) -> pulumi.Resource:

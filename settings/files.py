@@ -75,22 +75,23 @@ def chart_values(path: Path) -> dict[str, Any]:
     return content
 
 
-def charts(project: Path, place: str) -> None:
-    """Check that a place is a chart repository, or a folder with the charts this program installs."""
+def charts(project: Path, place: str, *more: str) -> None:
+    """Check that a place is a chart repository, or a folder with the charts this program installs, and some more."""
     if "://" in place:
         if not re.fullmatch(r"(https?|oci)://[A-Za-z0-9][!-~]*", place):
             raise Refused("not a chart repository", "https://..., oci://... or a folder")
         return
-    folder = locate(project, place)
+    folder, asked = locate(project, place), [*_CHARTS, *more]
     try:
         there = folder.is_dir()
-        missing = [name for name in _CHARTS if not (folder / name / "Chart.yaml").is_file()]
+        missing = [name for name in asked if not (folder / name / "Chart.yaml").is_file()]
     except (OSError, ValueError):
         there, missing = False, []
     if not there:
         raise Refused("no such folder", "a folder with the charts base, istiod and gateway, or a repository's URL")
     if missing:
-        raise Refused(f"has no chart {', '.join(missing)}", "a folder with the charts base, istiod and gateway")
+        right = f"a folder with the charts {', '.join(asked[:-1])} and {asked[-1]}"
+        raise Refused(f"has no chart {', '.join(missing)}", right)
 
 
 def checksum(project: Path, sha256: str, name: str) -> str:

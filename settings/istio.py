@@ -17,6 +17,7 @@ from settings.problems import Problem
 ISTIOD_VALUES = {
     "_internal_defaults_do_not_set": "give the keys below it at the top level",
     "base.validationFailurePolicy": "leave it out, it is Fail",
+    "cni.enabled": "give istio.cni.enabled",
     "global.hub": "give istio.hub",
     "global.istioNamespace": "leave it out, it is istio-system",
     "global.meshID": "give istio.meshId",
@@ -28,10 +29,19 @@ ISTIOD_VALUES = {
     "revision": "give istio.revision",
 }
 """Values of the chart `istiod` that the program sets, and what to do instead."""
+CNI_VALUES = {
+    "_internal_defaults_do_not_set": "give the keys below it at the top level",
+    "global.hub": "give istio.hub",
+    "global.tag": "give istio.tag",
+    "hub": "give istio.hub",
+    "tag": "give istio.tag",
+}
+"""The same of the chart `cni`."""
 
 
 _OF_AN_INSTALLATION = {
     "ca_secret": "caSecret",
+    "cni": "cni",
     "hub": "hub",
     "preset": "preset",
     "tag": "tag",
@@ -55,6 +65,10 @@ def check_istio(draft: Draft) -> Iterator[Problem]:
     if istio is None:
         return
     yield from _values(istio.values, "istio", "values")
+    yield from reserved_values(istio.cni.values, CNI_VALUES, "istio", "cni", "values")
+    if istio.cni.values and not istio.cni.enabled:
+        what = "values of a plugin that is not installed"
+        yield Problem(path="istio.cni.values", what=what, right="give istio.cni.enabled: true, or leave them out")
     if istio.install == "helm":
         if not istio.version:
             yield Problem(path="istio.version", what="missing", right="give it: Istio's version")

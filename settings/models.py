@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import SecretStr
 
 from settings.ingress_models import IngressGateway
-from settings.istio_models import CaSecret
+from settings.istio_models import CaSecret, Cni
 from settings.model import Model
 from settings.namespace_models import Namespace
 from settings.route_models import Route
@@ -87,6 +87,8 @@ class Istio(Model):
     ca_secret: CaSecret | None = None
     """The authority that istiod signs with, as Secret `cacerts`, made before istiod. Without it istiod makes an
     authority of its own, or takes the `cacerts` that is there."""
+    cni: Cni = Cni()
+    """Istio's CNI plugin."""
     registration_guard: bool = True
     """Whether the cluster refuses to register VMs of a workload at addresses that none of its `vms` has: without that,
     whoever has a VM's token can register any address, and take its traffic. `false` where VMs that are not in this

@@ -40,7 +40,8 @@ class References:
             self._kubeconfig(draft.cluster)
         if draft.istio is not None:
             charts = draft.istio.charts
-            self._attempt("istio.charts", charts, lambda: files.charts(self._project, charts))
+            more = ["cni"] if draft.istio.cni.enabled else []
+            self._attempt("istio.charts", charts, lambda: files.charts(self._project, charts, *more))
             self._values_files(draft.istio)
             if draft.istio.ca_secret is not None and draft.istio.ca_secret.existing is None:
                 self.authority = read_authority(self._project, draft.istio.ca_secret, self._attempt)

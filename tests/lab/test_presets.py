@@ -11,6 +11,7 @@ import yaml
 from stack import PROJECT, Kubectl, Stack
 
 import arguments
+from components.cni import DAEMON_SET, FOR_INJECTION, cni_values
 from components.presets import PRESETS, istiod_preset, layered
 from components.values import chart_reference, istiod_values, mesh_config
 from settings import from_stack_file
@@ -133,3 +134,22 @@ def test_a_stack_may_keep_values_in_files(stack: Stack, kubectl: Kubectl) -> Non
     set_ = {item["name"]: item.get("value") for item in env}
     assert (set_["ONE"], set_["TWO"], set_["THREE"]) == ("a", "b", "own")
     assert (set_["PILOT_ENABLE_ALPN_FILTER"], set_["PILOT_DISABLE_MX_ALPN"]) == ("false", "1")
+
+
+def test_the_api_server_takes_the_cni_plugin(
+    joined: Stack, kubectl: Kubectl, lab_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Its image is not in the lab, so it does not run there."""
+    values = cni_values(extra={"logging": {"level": "debug"}}, hub="lab.local/istio", tag="dev")
+    objects = rendered("cni", values, tmp_path, lab_environment)
+    (daemons,) = of(objects, "DaemonSet")
+    assert daemons["metadata"]["name"] == DAEMON_SET
+    assert daemons["spec"]["template"]["spec"]["containers"][0]["image"] == "lab.local/istio/install-cni:dev"
+    for found in objects:
+        if found["kind"] not in ("ClusterRole", "ClusterRoleBinding"):
+            assert found["metadata"].setdefault("namespace", "istio-system") == "istio-system"
+    said = kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump_all(objects))
+    assert said.count("(server dry run)") == len(objects)
+    injected = rendered("istiod", istiod_values(extra=FOR_INJECTION, revision="", **OWN), tmp_path, lab_environment)
+    injector = next(one for one in of(injected, "ConfigMap") if one["metadata"]["name"] == "istio-sidecar-injector")
+    assert yaml.safe_load(injector["data"]["values"])["pilot"]["cni"]["enabled"] is True

@@ -2,11 +2,13 @@
 
 import datetime
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from authorities import NOW, make, put
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -169,3 +171,24 @@ def test_the_curve_of_a_key_may_stand_before_it() -> None:
     made = make("Own", key=ec.generate_private_key(ec.SECP384R1()))
     text = "-----BEGIN EC PARAMETERS-----\nBgUrgQQAIg==\n-----END EC PARAMETERS-----\n" + made.key
     assert key_of(made.certificate, text).startswith("-----BEGIN PRIVATE KEY-----\n")
+
+
+def test_the_examples_of_the_documentation(stack: dict[str, Any], project: Path, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/control-plane.md").read_text()
+    install, existing = (yaml.safe_load(part.split("```")[0]) for part in text.split("```yaml\n")[1:])
+    folder = tmp_path / "project"
+    shutil.copytree(project, folder)
+    (folder / "charts/cni").mkdir()
+    (folder / "charts/cni/Chart.yaml").touch()
+    (folder / "values").mkdir()
+    for name in ("all-clusters", "prod"):
+        (folder / f"values/{name}.yaml").touch()
+    put(folder / "ca", certificate=OWN, root=ROOT.pem, chain=CHAIN)
+    for key, name in (("certificate", "ca-cert"), ("key", "ca-key"), ("root", "root-cert"), ("chain", "cert-chain")):
+        (folder / "ca" / key).rename(folder / f"ca/{name}.pem")
+    stack["istio"] = {"charts": "charts", **install["istio-vm-mesh:istio"]}
+    found = parse(stack, project_dir=folder)
+    assert found.authority is not None
+    assert (found.istio.preset, found.istio.cni.enabled) == ("minimal", True)
+    stack["istio"] = existing["istio-vm-mesh:istio"]
+    assert parse(stack, project_dir=folder).istio.allow_patches is True

@@ -38,6 +38,7 @@ def test_defaults(stack: dict[str, Any], project: Path) -> None:
         "mesh_id": "mesh1",
         "trust_domain": "cluster.local",
         "ca_secret": None,
+        "cni": {"enabled": False, "values": {}},
         "registration_guard": True,
         "values": {},
     }
