@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -194,3 +195,11 @@ def test_a_revision_is_asked_for_by_its_label() -> None:
 
 def test_a_request_survives_the_pipe() -> None:
     assert parse(dump(REQUEST)) == REQUEST
+
+
+def test_the_outputs_reference_has_every_key() -> None:
+    text = (Path(__file__).parents[2] / "docs/outputs.md").read_text()
+    section = text.split("## `mesh.controlPlane`")[1].split("##")[0]
+    found = read(REQUEST, Answering().cluster())
+    for key in [*found, *found["webhooks"], *found["proxies"]["billing-1.vm-apps"]["sync"]]:
+        assert key in section
