@@ -86,8 +86,9 @@ def test_vms_chain_to_the_root_of_ones_own_and_to_the_next_one(
     assert done.returncode == 0, told
     assert "the mesh gets another root of trust: istiod restarts, and every VM gets it with a new token; what" in told
     plan = changes(stack.preview())
-    assert plan["istio-ca"] == "replace"
-    assert plan["istio-system/istiod" if "istio-system/istiod" in plan else "billing-1-configure"] == "update"
+    assert "replace" in plan["istio-ca"]
+    assert [op for name, op in plan.items() if name.endswith("istio-system/istiod") and op == "update"]
+    assert plan["billing-1-configure"] == "update"
     stack.up()
     hold(stack, lab, successor, both)
 
