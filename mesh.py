@@ -39,8 +39,8 @@ _CERTIFICATES = (
 
 def control_plane_args(stack: Settings, access: ClusterAccess) -> ControlPlaneArgs:
     """The control plane that the stack asks for, with what is there for it already."""
-    adopt = has_namespace(stack, access)
-    return arguments.control_plane_args(stack, authority_of(stack, access), adopt_namespace=adopt)
+    ca = authority_of(stack, access)
+    return arguments.control_plane_args(stack, ca, adopt_namespace=has_namespace(stack, access))
 
 
 def authority_of(stack: Settings, access: ClusterAccess, now: datetime | None = None) -> Ca | None:
