@@ -15,7 +15,7 @@ FIRST, SECOND = make("First"), make("Second")
 def with_authority(folder: Path, monkeypatch: pytest.MonkeyPatch, certificate: Made, root: str) -> Run:
     files = put(folder / "ca", certificate=certificate, root=root)
     monkeypatch.setitem(STACK, "istio", {**STACK["istio"], "caSecret": files})
-    return run_program(preview=True)
+    return run_program()
 
 
 def changed(before: Run, after: Run) -> set[str]:
@@ -26,7 +26,7 @@ def test_another_root_reaches_every_vm_with_a_new_token(project: Path, monkeypat
     before = with_authority(project, monkeypatch, FIRST, FIRST.pem)
     after = with_authority(project, monkeypatch, FIRST, FIRST.pem + SECOND.pem)
     vms = {"billing-1", "billing-2", "ledger-1"}
-    assert changed(before, after) >= {"istio-ca", "istio-istiod", *(f"{vm}-enrol" for vm in vms)}
+    assert changed(before, after) >= {"istio-ca", "istio-istiod", *(f"{vm}-configure" for vm in vms)}
     identities = [
         {
             name: one.inputs["metadata"]["annotations"]["istio-vm-mesh/identity"]
