@@ -146,5 +146,6 @@ def test_an_istio_of_another_mesh_is_refused_with_every_reason(theirs: Stack, ku
             assert reason in told
     assert everything(kubectl) == before
     theirs.config["istio"]["revision"] = "canary"
-    told = theirs.run("preview").stderr
+    done = theirs.run("preview")
+    told = done.stdout + done.stderr
     assert "no Deployment istio-system/istiod-canary, there is istiod, give its revision" in told
