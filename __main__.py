@@ -5,13 +5,16 @@ import pulumi_kubernetes as kubernetes
 
 import arguments
 import ingress_arguments
+import mesh
 import mesh_arguments
 import migration_arguments
 import outputs
 import settings
 import traffic_arguments
-from components.control_plane import ControlPlane
+from components.confirmation import Confirmation
+from components.control_plane import ControlPlane, Mesh
 from components.credential import Credentials
+from components.existing import ExistingControlPlane
 from components.gateways import EastWestGateway
 from components.ingress import IngressGateway
 from components.policies import Policies
@@ -27,6 +30,7 @@ from registration.stack import declared_vms
 
 stack = settings.load()
 access = arguments.cluster_access(stack)
+stack, istio = mesh.settled(stack, access)
 # A path, never the file's contents: credentials stay out of the stack's state. The cluster's name says whether it is
 # another cluster, whose objects are to be made anew; a new way to the same one changes nothing.
 provider = kubernetes.Provider(
@@ -42,7 +46,11 @@ if problem := arguments.agent_warning(stack):
     pulumi.log.warn(problem)
 moves = migration_arguments.migration_steps(stack)
 found = arguments.look_at_hosts(stack)
-control_plane = ControlPlane("istio", arguments.control_plane_args(stack), on_cluster)
+control_plane: Mesh = (
+    ExistingControlPlane("istio", arguments.existing_args(stack, istio), on_cluster)
+    if istio
+    else ControlPlane("istio", mesh.control_plane_args(stack, access), on_cluster)
+)
 asked = arguments.gateway_args(stack, control_plane)
 gateway = EastWestGateway("east-west", asked, on_cluster) if asked else None
 tags = arguments.tags_args(stack, control_plane)
@@ -89,6 +97,8 @@ registration = Registration(
         drift={name: vm.summary for name, vm in found.items()},
     ),
 )
+confirmation = Confirmation("confirmation", arguments.confirmation_args(stack, gateway, registration.report))
 
-for name, value in outputs.of(stack, control_plane, ways, gateway, ingress, workloads, services, registration).items():
+exported = outputs.of(stack, control_plane, ways, gateway, ingress, workloads, services, registration, confirmation)
+for name, value in exported.items():
     pulumi.export(name, value)

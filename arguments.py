@@ -2,18 +2,24 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pulumi
 
 import settings
-from components.control_plane import ControlPlane, ControlPlaneArgs, Istiod, RevisionArgs
+from components.ca import Ca, digest
+from components.cni import DAEMON_SET
+from components.confirmation import ConfirmationArgs
+from components.control_plane import ControlPlaneArgs, Istiod, Mesh, RevisionArgs
 from components.credential import Credentials, CredentialsArgs
+from components.existing import GATEWAY, ExistingControlPlaneArgs, FoundIstio
 from components.gateways import SERVICE_PORTS, EastWestGateway, EastWestGatewayArgs
 from components.kubectl import ClusterAccess
+from components.presets import PRESETS, istiod_preset, layered
 from components.revisions import RevisionTagsArgs, Target
 from components.rollout import RolloutArgs, Turn
 from components.ssh import SshLogin, agent_problem
-from components.values import deep_merge
+from components.values import ISTIO_NAMESPACE, suffixed
 from components.vm_namespace import VmNamespace
 from components.vm_plan import VirtualMachineArgs
 from components.ways import Way, service_ip
@@ -24,6 +30,7 @@ from hosts.sidecar_files import ISTIOD_PORT, secret_ttl
 from mesh_arguments import access_of
 from observation import observe
 from registration.credentials import Holder, certificate_seconds
+from registration.mesh_state import Workload as MeshWorkload
 from registration.stack import declared_vms
 from settings import Login, Settings, in_cluster_domain, protocol_of, revision_of, routes_of, service_host
 
@@ -36,9 +43,10 @@ def cluster_access(stack: Settings) -> ClusterAccess:
     return ClusterAccess(kubeconfig=stack.cluster.kubeconfig, context=stack.cluster.context)
 
 
-def control_plane_args(stack: Settings) -> ControlPlaneArgs:
+def control_plane_args(stack: Settings, ca: Ca | None = None, *, adopt_namespace: bool = False) -> ControlPlaneArgs:
     """The control plane that the stack asks for."""
-    istio = stack.istio
+    istio, cluster = stack.istio, stack.cluster
+    preset = istiod_preset(istio.preset, cluster=cluster.name, network=cluster.network)
     return ControlPlaneArgs(
         access=cluster_access(stack),
         charts=istio.charts,
@@ -47,27 +55,31 @@ def control_plane_args(stack: Settings) -> ControlPlaneArgs:
         tag=istio.tag or istio.version,
         mesh_id=istio.mesh_id,
         trust_domain=istio.trust_domain,
-        cluster=stack.cluster.name,
-        network=stack.cluster.network,
+        cluster=cluster.name,
+        network=cluster.network,
         revision=istio.revision,
-        values=istio.values,
+        values=layered(preset, *stack.values_files, istio.values),
         remove_crds=istio.remove_crds,
-        further={name: _further(istio, revision) for name, revision in istio.revisions.items()},
+        further={name: _further(stack, revision, preset) for name, revision in istio.revisions.items()},
+        ca=ca,
+        cni=istio.cni.values if istio.cni.enabled else None,
+        adopt_namespace=adopt_namespace,
     )
 
 
-def _further(istio: settings.Istio, revision: settings.ControlPlaneRevision) -> RevisionArgs:
+def _further(stack: Settings, revision: settings.ControlPlaneRevision, preset: Mapping[str, Any]) -> RevisionArgs:
     """A control plane beside the main one, which has what it does not say otherwise."""
+    istio = stack.istio
     return RevisionArgs(
         charts=revision.charts or istio.charts,
         version=revision.version or istio.version,
         hub=revision.hub or istio.hub,
         tag=revision.tag or revision.version or istio.tag or istio.version,
-        values=deep_merge(istio.values, revision.values),
+        values=layered(preset, *stack.values_files, istio.values, revision.values),
     )
 
 
-def tags_args(stack: Settings, control_plane: ControlPlane) -> RevisionTagsArgs | None:
+def tags_args(stack: Settings, control_plane: Mesh) -> RevisionTagsArgs | None:
     """The revision tags that the stack asks for, if any."""
     tags = settings.tags_of(stack.istio)
     if not tags:
@@ -83,7 +95,14 @@ def tags_args(stack: Settings, control_plane: ControlPlane) -> RevisionTagsArgs 
     )
 
 
-def gateway_args(stack: Settings, control_plane: ControlPlane) -> EastWestGatewayArgs | None:
+def existing_args(stack: Settings, found: FoundIstio) -> ExistingControlPlaneArgs:
+    """The Istio that somebody else has installed."""
+    return ExistingControlPlaneArgs(
+        access=cluster_access(stack), found=found, network=stack.cluster.network, revision=stack.istio.revision
+    )
+
+
+def gateway_args(stack: Settings, control_plane: Mesh) -> EastWestGatewayArgs | None:
     """The east-west gateway that the stack asks for, if any."""
     asked = stack.east_west_gateway
     if asked.service == "none":
@@ -101,17 +120,17 @@ def gateway_args(stack: Settings, control_plane: ControlPlane) -> EastWestGatewa
         expose_istiod=asked.expose_istiod,
         istiod_address=stack.hosts.istiod_address,
         expose_services=asked.expose_services,
-        values=asked.values,
+        values=layered(PRESETS[stack.istio.preset].gateway, asked.values),
         after=control_plane.ready,
     )
 
 
-def ways_to_istiod(stack: Settings, control_plane: ControlPlane, gateway: EastWestGateway | None) -> dict[str, Way]:
+def ways_to_istiod(stack: Settings, control_plane: Mesh, gateway: EastWestGateway | None) -> dict[str, Way]:
     """How VMs of each revision reach their istiod, by the revision's plain name, the main one first."""
     return {revision: _way(stack, control_plane, gateway, revision) for revision in control_plane.istiods}
 
 
-def _way(stack: Settings, control_plane: ControlPlane, gateway: EastWestGateway | None, revision: str) -> Way:
+def _way(stack: Settings, control_plane: Mesh, gateway: EastWestGateway | None, revision: str) -> Way:
     """How VMs reach an istiod: through the gateway, or at its Service."""
     ready = control_plane.istiods[revision].ready
     given = stack.hosts.istiod_address
@@ -164,7 +183,7 @@ def workload_args(stack: Settings, name: str, after: Sequence[pulumi.Resource]) 
 
 
 def credentials_args(
-    stack: Settings, control_plane: ControlPlane, workloads: Mapping[str, Workload], found: Mapping[str, Found]
+    stack: Settings, control_plane: Mesh, workloads: Mapping[str, Workload], found: Mapping[str, Found]
 ) -> CredentialsArgs:
     """Every VM that proves itself to istiod."""
     vms = declared_vms(stack)
@@ -177,7 +196,7 @@ def credentials_args(
         holders=[
             Holder(
                 vm=vms[name],
-                identity=_identity(workloads[group], vm.address),
+                identity=_identity(stack, workloads[group], vm.address),
                 renew=name in stack.renew,
                 certificate_seconds=lives[group],
                 certificate_until=certificate.not_after if certificate else "",
@@ -191,14 +210,34 @@ def credentials_args(
     )
 
 
-def _istiod_of(stack: Settings, control_plane: ControlPlane, workload: str) -> Istiod:
+def _istiod_of(stack: Settings, control_plane: Mesh, workload: str) -> Istiod:
     """The istiod that a workload's VMs connect to."""
     return control_plane.istiods[revision_of(stack.istio, stack.workloads[workload])]
 
 
-def _identity(workload: Workload, address: str) -> str:
-    """Whose token a VM needs."""
-    return f"{workload.identity} at {address}"
+def _identity(stack: Settings, workload: Workload, address: str) -> str:
+    """Whose token a VM needs: with another root of the stack's another one, as istiod forgets old certificates."""
+    under = f" under root {digest(stack.authority.root)}" if stack.authority else ""
+    return f"{workload.identity} at {address}{under}"
+
+
+def confirmation_args(stack: Settings, gateway: EastWestGateway | None, after: pulumi.Output[Any]) -> ConfirmationArgs:
+    """What the control plane and its gateways consist of."""
+    istiod = suffixed("istiod", stack.istio.revision)
+    remote = stack.istio.preset == "remote"
+    asked = [
+        *([] if remote else [("deployments", istiod)]),
+        *([("daemonsets", DAEMON_SET)] if stack.istio.cni.enabled else []),
+        *([("deployments", GATEWAY)] if gateway else []),
+    ]
+    return ConfirmationArgs(
+        access=cluster_access(stack),
+        revision=stack.istio.revision,
+        workloads=[MeshWorkload(kind=kind, namespace=ISTIO_NAMESPACE, name=name) for kind, name in asked],
+        vm_namespaces=sorted({workload.namespace for workload in stack.workloads.values() if workload.meshed_vms}),
+        has_istiod=not remote,
+        after=after,
+    )
 
 
 def rollout_args(stack: Settings) -> RolloutArgs:
@@ -248,7 +287,7 @@ def look_at_hosts(stack: Settings) -> dict[str, Found]:
 def machine_args(
     stack: Settings,
     name: str,
-    control_plane: ControlPlane,
+    control_plane: Mesh,
     ways: Mapping[str, Way],
     namespaces: Mapping[str, VmNamespace],
     workloads: Mapping[str, Workload],
@@ -284,7 +323,7 @@ def machine_args(
         istiod_port=way.port,
         routes=[Route(to=route.to, via=route.via) for route in routes_of(stack.hosts, vm)],
         root_certificate=control_plane.root_certificate,
-        identity=_identity(workload, vm.address),
+        identity=_identity(stack, workload, vm.address),
         token_minutes=stack.hosts.token_minutes,
         wanted_token=credentials.wanted[name],
         renew=name in stack.renew,

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import pulumi
 
 from arguments import cluster_access
-from components.control_plane import ControlPlane
+from components.control_plane import Mesh
 from components.ingress import Certificate, Host, IngressGatewayArgs, host_rules
+from components.presets import PRESETS, layered
 from components.values import ISTIO_NAMESPACE
 from components.vm_namespace import VmNamespace
 from migration.decision import Step
@@ -15,7 +16,7 @@ from traffic_arguments import policy_args
 
 
 def ingress_args(
-    stack: Settings, control_plane: ControlPlane, namespaces: Mapping[str, VmNamespace], moves: Mapping[str, Step]
+    stack: Settings, control_plane: Mesh, namespaces: Mapping[str, VmNamespace], moves: Mapping[str, Step]
 ) -> IngressGatewayArgs | None:
     """The ingress gateway that the stack asks for, if any."""
     asked = stack.ingress_gateway
@@ -44,7 +45,7 @@ def ingress_args(
             for name, found in stack.certificates.items()
         },
         hosts={name: _host(stack, host, control_plane, namespaces, moves) for name, host in asked.hosts.items()},
-        values=asked.values,
+        values=layered(PRESETS[stack.istio.preset].gateway, asked.values),
         after=[*control_plane.ready, *(place.ready if place else ())],
     )
 
@@ -52,7 +53,7 @@ def ingress_args(
 def _host(
     stack: Settings,
     asked: IngressHost,
-    control_plane: ControlPlane,
+    control_plane: Mesh,
     namespaces: Mapping[str, VmNamespace],
     moves: Mapping[str, Step],
 ) -> Host:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.control_plane import ControlPlane
+from components.control_plane import Mesh
 from components.policies import Access, PoliciesArgs
 from components.services import MeshServiceArgs, ServicePort
 from components.vm_namespace import VmNamespace, VmNamespaceArgs
@@ -34,7 +34,7 @@ def namespace_args(stack: Settings) -> dict[str, VmNamespaceArgs]:
 
 
 def policies_args(
-    stack: Settings, control_plane: ControlPlane, namespaces: Mapping[str, VmNamespace]
+    stack: Settings, control_plane: Mesh, namespaces: Mapping[str, VmNamespace]
 ) -> dict[str, PoliciesArgs]:
     """What holds in the mesh and in namespaces, where the stack says anything."""
     said = {
@@ -81,7 +81,7 @@ def principal(stack: Settings, caller: str) -> str:
 
 
 def service_args(
-    stack: Settings, name: str, control_plane: ControlPlane, namespaces: Mapping[str, VmNamespace]
+    stack: Settings, name: str, control_plane: Mesh, namespaces: Mapping[str, VmNamespace]
 ) -> MeshServiceArgs:
     """One host that is no Kubernetes Service."""
     service = stack.services[name]

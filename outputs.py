@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from components.control_plane import ControlPlane, certificate_digest
+from components.confirmation import Confirmation
+from components.control_plane import Mesh, certificate_digest
 from components.gateways import EastWestGateway
 from components.ingress import IngressGateway
 from components.registration import Registration
@@ -15,13 +16,14 @@ from settings import Settings, revision_of, tags_of
 
 def of(
     stack: Settings,
-    control_plane: ControlPlane,
+    control_plane: Mesh,
     ways: Mapping[str, Way],
     gateway: EastWestGateway | None,
     ingress: IngressGateway | None,
     workloads: Mapping[str, Workload],
     services: Mapping[str, MeshService],
     registration: Registration,
+    confirmation: Confirmation,
 ) -> dict[str, Any]:
     """Everything that the stack puts out, by name."""
     way, tags = next(iter(ways.values())), tags_of(stack.istio)
@@ -46,6 +48,7 @@ def of(
                 **({"ingress": ingress.address} if ingress and ingress.address else {}),
             },
             "rootCertificateSha256": control_plane.root_certificate.apply(certificate_digest),
+            "controlPlane": confirmation.report,
         },
         "workloads": {
             name: {

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from components.control_plane import ControlPlane
+from components.control_plane import Mesh
 from components.traffic import TrafficPolicyArgs
 from components.vm_namespace import VmNamespace
 from migration.decision import Step
@@ -17,7 +17,7 @@ from settings.traffic_policy_models import Locality
 def policy_args(
     stack: Settings,
     host: str,
-    control_plane: ControlPlane,
+    control_plane: Mesh,
     namespaces: Mapping[str, VmNamespace],
     moves: Mapping[str, Step],
 ) -> TrafficPolicyArgs:

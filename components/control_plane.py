@@ -10,12 +10,14 @@ import hashlib
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import pulumi
 import pulumi_command as command
 import pulumi_kubernetes as kubernetes
 
+from components.ca import ADOPTED, SECRET, Ca, announcement
+from components.cni import FOR_INJECTION, cni_chart, cni_values
 from components.common import made_first, when_there
 from components.kubectl import ClusterAccess, read_when_there
 from components.residue import residue
@@ -25,6 +27,7 @@ from components.values import (
     NETWORK_LABEL,
     base_values,
     chart_reference,
+    deep_merge,
     istiod_values,
     mesh_config,
     plain_revision,
@@ -78,6 +81,12 @@ class ControlPlaneArgs:
     """Whether Istio's CRDs go with the control plane."""
     further: Mapping[str, RevisionArgs] = field(default_factory=dict)
     """Further istiods beside this one, by revision."""
+    ca: Ca | None = None
+    """The authority that istiod signs with; None: one of its own making."""
+    cni: Mapping[str, Any] | None = None
+    """More values for the chart `cni`, under those that the other fields make; None: it is not installed."""
+    adopt_namespace: bool = False
+    """Whether somebody else has made the namespace, and keeps it."""
 
     @property
     def revisions(self) -> dict[str, RevisionArgs]:
@@ -102,7 +111,7 @@ class Istiod:
 
 def values_of(args: ControlPlaneArgs, revision: str, istiod: RevisionArgs) -> dict[str, Any]:
     """Values of an istiod's chart."""
-    return istiod_values(
+    values = istiod_values(
         extra=istiod.values,
         hub=istiod.hub,
         tag=istiod.tag,
@@ -112,6 +121,9 @@ def values_of(args: ControlPlaneArgs, revision: str, istiod: RevisionArgs) -> di
         network=args.network,
         revision=revision,
     )
+    for own in (args.ca.values if args.ca else {}, {} if args.cni is None else FOR_INJECTION):
+        values = deep_merge(values, own)
+    return values
 
 
 def computed_mesh_config(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,13 +134,34 @@ def computed_mesh_config(values: Mapping[str, Any]) -> dict[str, Any]:
         raise pulumi.RunError(str(error)) from None
 
 
+class Mesh(Protocol):
+    """What others need of a control plane, however it got there."""
+
+    @property
+    def istiod_host(self) -> str:
+        """Host name of istiod."""
+
+    @property
+    def istiods(self) -> Mapping[str, Istiod]:
+        """Every istiod, by the plain name of its revision."""
+
+    @property
+    def root_certificate(self) -> pulumi.Output[str]:
+        """The mesh's root of trust."""
+
+    @property
+    def ready(self) -> tuple[pulumi.Resource, ...]:
+        """What makes Istio's kinds usable."""
+
+
 class ControlPlane(pulumi.ComponentResource):
     """Namespace `istio-system`, CRDs and istiod, of one revision or several.
 
-    Creates a Namespace labelled with its network, a Release of chart `base`, a Chart `istiod` for each revision, and a
-    command that takes away what they leave behind once they are gone. Nothing forces a replacement of the namespace; a
-    changed revision makes a new istiod and removes the old one, and one that is there already becomes the main one by a
-    change of `base` alone, whose webhook asks the main one.
+    Creates a Namespace labelled with its network (a NamespacePatch of one that is there), a Secret with the authority
+    that is given, a Release of chart `base`, Charts `cni` (if asked for) and `istiod` for each revision, and a command
+    that takes away what they leave behind once they are gone. Nothing replaces the namespace; another authority
+    replaces the Secret and restarts istiod; a changed revision makes a new istiod and removes the old one, and one that
+    is there already becomes the main one by a change of `base` alone, whose webhook asks the main one.
 
     Outputs: `istiod_host` (the name that VMs verify), `mesh_config` (what istiod is configured with) and
     `root_certificate`, unknown in a preview until istiod has made it. Depend on `ready` before making objects of
@@ -151,39 +184,24 @@ class ControlPlane(pulumi.ComponentResource):
         leftovers = residue(
             f"{name}-residue", args.access, crds=args.remove_crds, opts=pulumi.ResourceOptions(parent=self)
         )
-        namespace = kubernetes.core.v1.Namespace(
-            f"{name}-namespace",
-            metadata={"name": ISTIO_NAMESPACE, "labels": {NETWORK_LABEL: args.network}},
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[leftovers]),
-        )
+        namespace, secret = _before_istiod(self, name, args, leftovers)
         base = kubernetes.helm.v3.Release(
             f"{name}-base",
             name=BASE_RELEASE,
             namespace=ISTIO_NAMESPACE,
             values=base_values(args.revision),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[namespace]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[namespace, *secret]),
             **chart_reference(args.charts, "base", args.version),
         )
+        cni = [] if args.cni is None else [_cni(self, name, args, args.cni, base)]
         self.istiods = {
             revision: _istiod(name, args, revision, istiod, base, self) for revision, istiod in args.revisions.items()
         }
         main = self.istiods[plain_revision(args.revision)]
-        pem = command.local.run_output(
-            command=read_when_there(
-                args.access,
-                "configmap",
-                "istio-ca-root-cert",
-                ISTIO_NAMESPACE,
-                r"{.data.root-cert\.pem}",
-                wait=not pulumi.runtime.is_dry_run(),
-            ),
-            logging=command.local.Logging.NONE,
-            opts=pulumi.InvokeOutputOptions(parent=self, depends_on=made_first(*main.ready)),
-        ).stdout
-        self.root_certificate = when_there(pem, lambda text: f"{text.strip()}\n")
+        self.root_certificate = _root(self, args, *main.ready)
         self.istiod_host = main.host
         self.mesh_config = main.mesh_config
-        self.ready = main.ready
+        self.ready = (*main.ready, *cni)
         self.register_outputs({"istiodHost": self.istiod_host, "meshConfig": self.mesh_config})
 
 
@@ -203,3 +221,73 @@ def _istiod(
     )
     host = f"{suffixed('istiod', revision)}.{ISTIO_NAMESPACE}.svc"
     return Istiod(host=host, mesh_config=computed, version=istiod.version, ready=(base, chart))
+
+
+def _before_istiod(
+    parent: pulumi.Resource, name: str, args: ControlPlaneArgs, leftovers: pulumi.Resource
+) -> tuple[pulumi.Resource, list[pulumi.Resource]]:
+    """The namespace and, unless somebody else keeps it, the Secret of the authority."""
+    opts = pulumi.ResourceOptions(parent=parent, depends_on=[leftovers])
+    namespace = (
+        network_label(parent, name, args.network)
+        if args.adopt_namespace
+        else kubernetes.core.v1.Namespace(
+            f"{name}-namespace", metadata={"name": ISTIO_NAMESPACE, "labels": {NETWORK_LABEL: args.network}}, opts=opts
+        )
+    )
+    if args.ca is None or args.ca.key is None:
+        return namespace, []
+    secret = kubernetes.core.v1.Secret(
+        f"{name}-ca",
+        metadata={"name": SECRET, "namespace": ISTIO_NAMESPACE},
+        string_data=args.ca.data,
+        opts=pulumi.ResourceOptions(parent=parent, depends_on=[namespace]),
+    )
+    return namespace, [secret]
+
+
+def _cni(
+    parent: pulumi.Resource, name: str, args: ControlPlaneArgs, extra: Mapping[str, Any], base: pulumi.Resource
+) -> pulumi.Resource:
+    """The CNI plugin, once its namespace is there."""
+    values = cni_values(extra=extra, hub=args.hub, tag=args.tag)
+    opts = pulumi.ResourceOptions(parent=parent, depends_on=[base])
+    return cni_chart(f"{name}-cni", values, charts=args.charts, version=args.version, opts=opts)
+
+
+def network_label(parent: pulumi.Resource, name: str, network: str) -> pulumi.Resource:
+    """The network's label on a namespace that stays when the stack goes, as it was before."""
+    metadata = {
+        "name": ISTIO_NAMESPACE,
+        "labels": {NETWORK_LABEL: network},
+        "annotations": {ADOPTED: "true"},
+    }
+    opts = pulumi.ResourceOptions(parent=parent)
+    patch: pulumi.Resource = kubernetes.core.v1.NamespacePatch(f"{name}-network", metadata=metadata, opts=opts)
+    return patch
+
+
+def _root(parent: pulumi.Resource, args: ControlPlaneArgs, *istiod: pulumi.Resource) -> pulumi.Output[str]:
+    """The mesh's root: the one that is given, else what istiod has made."""
+    if args.ca is None:
+        return root_of_mesh(parent, args.access, *istiod)
+    wanted = args.ca.root
+    now = read_root(parent, args.access, wait=False)
+    now.apply(lambda text: pulumi.log.warn(told) if (told := announcement(text, wanted)) else None)
+    return pulumi.Output.from_input(wanted)
+
+
+def root_of_mesh(parent: pulumi.Resource, access: ClusterAccess, *made: pulumi.Resource) -> pulumi.Output[str]:
+    """The root that istiod says the mesh has, PEM, one newline at its end; unknown in a preview before it has one."""
+    pem = read_root(parent, access, *made, wait=not pulumi.runtime.is_dry_run())
+    return when_there(pem, lambda text: f"{text.strip()}\n")
+
+
+def read_root(parent: pulumi.Resource, access: ClusterAccess, *made: pulumi.Resource, wait: bool) -> pulumi.Output[str]:
+    """What istiod says in its own namespace that the mesh's root is; empty where it has not said so yet."""
+    field_of = ("configmap", "istio-ca-root-cert", ISTIO_NAMESPACE, r"{.data.root-cert\.pem}")
+    return command.local.run_output(
+        command=read_when_there(access, *field_of, wait=wait),
+        logging=command.local.Logging.NONE,
+        opts=pulumi.InvokeOutputOptions(parent=parent, depends_on=made_first(*made)),
+    ).stdout

@@ -24,19 +24,6 @@ PROXY_CONFIG = "proxy.istio.io/config"
 """The annotation whose YAML text is laid over the mesh's ProxyConfig."""
 
 _NAMING_LABELS = {"app", "app.kubernetes.io/name", "service.istio.io/canonical-name"}
-ISTIOD_VALUES = {
-    "_internal_defaults_do_not_set": "give the keys below it at the top level",
-    "base.validationFailurePolicy": "leave it out, it is Fail",
-    "global.hub": "give istio.hub",
-    "global.istioNamespace": "leave it out, it is istio-system",
-    "global.meshID": "give istio.meshId",
-    "global.multiCluster.clusterName": "give cluster.name",
-    "global.network": "give cluster.network",
-    "global.proxy.tracer": "give meshConfig.defaultConfig.tracing",
-    "global.tag": "give istio.tag",
-    "meshConfig.trustDomain": "give istio.trustDomain",
-    "revision": "give istio.revision",
-}
 _GATEWAY_VALUES = {
     "_internal_defaults_do_not_set": "give the keys below it at the top level",
     "labels.istio": "leave it out, it is eastwestgateway",
@@ -50,9 +37,6 @@ _GATEWAY_VALUES = {
 def check(draft: Draft) -> Iterator[Problem]:
     """Yield what is wrong between the parts."""
     yield from _chart_values(draft)
-    if draft.istio is not None:
-        keys = ["meshConfig", "defaultConfig"]
-        yield from proxy_metadata(at_path(draft.istio.values, keys), "istio", "values", *keys)
     for name, workload in draft.workloads.items():
         yield from _workload(name, workload)
         yield from _ports(name, workload)
@@ -70,22 +54,25 @@ def check(draft: Draft) -> Iterator[Problem]:
 
 def _chart_values(draft: Draft) -> Iterator[Problem]:
     """Yield chart values that contradict a key of their own."""
-    for section, part, reserved in (
-        ("istio", draft.istio, ISTIOD_VALUES),
-        ("eastWestGateway", draft.east_west_gateway, _GATEWAY_VALUES),
-    ):
-        if part is not None:
-            yield from reserved_values(part.values, reserved, section, "values")
+    if draft.east_west_gateway is not None:
+        yield from reserved_values(draft.east_west_gateway.values, _GATEWAY_VALUES, "eastWestGateway", "values")
 
 
-def reserved_values(values: Mapping[str, Any], reserved: Mapping[str, str], *path: str) -> Iterator[Problem]:
-    """Yield chart values at a path of the configuration that have a key of their own: `reserved` says which."""
-    for key, instead in reserved.items():
-        if _has(values, key.split(".")):
-            yield Problem(path=join(*path, *key.split(".")), what="not for the user to set here", right=instead)
+def reserved_values(
+    values: Mapping[str, Any], reserved: Mapping[str, str], *path: str | int, within: str = ""
+) -> Iterator[Problem]:
+    """Yield values that the program sets, in the stack file or `within` a file that it names at the path."""
+    for keys, instead in reserved.items():
+        if not has_path(values, keys.split(".")):
+            continue
+        if within:
+            what = f"sets {keys}, which is not for the user to set here"
+            yield Problem(path=join(*path), what=what, got=within, right=instead)
+        else:
+            yield Problem(path=join(*path, *keys.split(".")), what="not for the user to set here", right=instead)
 
 
-def _has(values: Mapping[str, Any], keys: list[str]) -> bool:
+def has_path(values: Mapping[str, Any], keys: list[str]) -> bool:
     """Return whether nested values have a path."""
     here: Any = values
     for key in keys:
@@ -102,7 +89,7 @@ def at_path(values: Any, keys: Sequence[str]) -> Any:
     return values
 
 
-def proxy_metadata(config: Any, *path: str) -> Iterator[Problem]:
+def proxy_metadata(config: Any, *path: str | int) -> Iterator[Problem]:
     """Yield what the shell that starts a sidecar cannot take: it reads ProxyConfig's metadata as variables."""
     metadata = at_path(config, ["proxyMetadata"])
     for key, value in metadata.items() if isinstance(metadata, Mapping) else ():

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from settings.problems import Refused
+from settings.yaml_text import load_yaml
 
 _LONGEST = 1 << 20
 """Bytes of a file that are read at most."""
@@ -61,22 +62,36 @@ def contexts(path: Path) -> list[str]:
     return [str(e.get("name")) for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
 
 
-def charts(project: Path, place: str) -> None:
-    """Check that a place is a chart repository, or a folder with the charts this program installs."""
+def chart_values(path: Path) -> dict[str, Any]:
+    """Return what a file with values for a chart holds; nothing of one that is empty."""
+    try:
+        content = load_yaml(read(path))
+    except (yaml.YAMLError, ValueError) as error:
+        raise Refused(f"is no YAML: {' '.join(str(error).split())}", "correct it") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise Refused("holds no values", "keys with values, as in a chart's values.yaml")
+    return content
+
+
+def charts(project: Path, place: str, *more: str) -> None:
+    """Check that a place is a chart repository, or a folder with the charts this program installs, and some more."""
     if "://" in place:
         if not re.fullmatch(r"(https?|oci)://[A-Za-z0-9][!-~]*", place):
             raise Refused("not a chart repository", "https://..., oci://... or a folder")
         return
-    folder = locate(project, place)
+    folder, asked = locate(project, place), [*_CHARTS, *more]
     try:
         there = folder.is_dir()
-        missing = [name for name in _CHARTS if not (folder / name / "Chart.yaml").is_file()]
+        missing = [name for name in asked if not (folder / name / "Chart.yaml").is_file()]
     except (OSError, ValueError):
         there, missing = False, []
     if not there:
         raise Refused("no such folder", "a folder with the charts base, istiod and gateway, or a repository's URL")
     if missing:
-        raise Refused(f"has no chart {', '.join(missing)}", "a folder with the charts base, istiod and gateway")
+        right = f"a folder with the charts {', '.join(asked[:-1])} and {asked[-1]}"
+        raise Refused(f"has no chart {', '.join(missing)}", right)
 
 
 def checksum(project: Path, sha256: str, name: str) -> str:

@@ -4,11 +4,12 @@ Attribute docstrings speak to users: the configuration reference (`docs/configur
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import SecretStr
 
 from settings.ingress_models import IngressGateway
+from settings.istio_models import CaSecret, Cni
 from settings.model import Model
 from settings.namespace_models import MutualTlsMode, Namespace
 from settings.revision_models import ControlPlaneRevision
@@ -29,7 +30,6 @@ from settings.scalars import (
     Tag,
     TokenMinutes,
     Version,
-    only,
 )
 from settings.service_models import MeshService
 from settings.sidecar_models import Rollout, Sidecar
@@ -56,12 +56,23 @@ class Cluster(Model):
 class Istio(Model):
     """Istio's control plane."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"caSecret"})
-
-    install: Annotated[Literal["helm", "existing"], only("helm")] = "helm"
-    """How the control plane gets there: `helm` installs it. `existing` is not supported yet."""
-    version: Version
-    """Istio's version: of the charts of a repository, and of the images where `tag` is not given."""
+    install: Literal["helm", "existing"] = "helm"
+    """How the control plane gets there: `helm` installs it, `existing` takes one that somebody else has installed into
+    `istio-system`, and leaves it there. Only `version`, `charts` (of gateways), `revision`, `meshId`, `trustDomain`,
+    `allowPatches` and `registrationGuard` are for that one: it must be as they say, and what is not given is read."""
+    allow_patches: bool = False
+    """With `install: existing`, whether istiod's registration and health checks of VMs may be switched on where they
+    are off, which restarts it. They go off again with the stack."""
+    preset: Literal["default", "minimal", "remote", "lab"] = "default"
+    """Values of Istio's charts that the stack starts from: `default` (the charts' own), `minimal` (one istiod and one
+    pod a gateway, not scaled, with small requests), `remote` (the cluster's istiod is elsewhere, at the address
+    `values.global.remotePilotAddress`), `lab` (for proxies of Envoy's core build, as the lab's)."""
+    values_files: Sequence[FilePath] = ()
+    """Files with values for the chart `istiod`: each is merged over those before it, the first over the preset, and
+    `values` over all of them."""
+    version: Version = ""
+    """Istio's version: of the charts of a repository, and of the images where `tag` is not given. Only with
+    `install: existing` it may be left out."""
     charts: Place = RELEASE_CHARTS
     """Chart repository (`https://` or `oci://`), or a folder that holds `base`, `istiod` and `gateway`."""
     hub: Hub = "docker.io/istio"
@@ -79,6 +90,11 @@ class Istio(Model):
     """Identifier of the mesh; `global.meshID`."""
     trust_domain: DnsName = "cluster.local"
     """Trust domain of all identities in the mesh; `meshConfig.trustDomain`."""
+    ca_secret: CaSecret | None = None
+    """The authority that istiod signs with, as Secret `cacerts`, made before istiod. Without it istiod makes an
+    authority of its own, or takes the `cacerts` that is there."""
+    cni: Cni = Cni()
+    """Istio's CNI plugin."""
     registration_guard: bool = True
     """Whether the cluster refuses to register VMs of a workload at addresses that none of its `vms` has: without that,
     whoever has a VM's token can register any address, and take its traffic. `false` where VMs that are not in this
@@ -87,7 +103,8 @@ class Istio(Model):
     """What sidecars of the whole mesh take: `STRICT`: mutual TLS only; `PERMISSIVE`: plain text too; `DISABLE`: plain
     text only. A namespace's own `mutualTls` goes before it. Without it Istio's default: `PERMISSIVE`."""
     values: Mapping[str, Any] = {}
-    """More values for the chart `istiod`, merged under the ones this program sets."""
+    """More values for the chart `istiod`, merged over `preset` and `valuesFiles`, and under the ones this program
+    sets."""
     remove_crds: bool = False
     """Whether Istio's CRDs go when the stack is destroyed. Destroying stops where objects of these kinds are left that
     the stack did not make: they would go, too. `false`: the CRDs stay, as Helm leaves them."""

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from settings.checks import check
 from settings.draft import draft_of
 from settings.ingress import check_ingress
+from settings.istio import check_istio
 from settings.migration import check_migrations
 from settings.models import StackConfig
 from settings.namespaces import check_namespaces
@@ -47,6 +48,7 @@ def parse(
     draft = draft_of(given)
     for check_part in (
         check,
+        check_istio,
         check_ways,
         check_revisions,
         check_ingress,
@@ -77,6 +79,8 @@ def parse(
         workloads=draft.workloads,
         connections=references.connections,
         renew=frozenset(draft.renew),
+        authority=references.authority,
+        values_files=tuple(references.values_files),
         packages=references.packages,
         own_packages=references.own_packages,
         certificates=references.certificates,

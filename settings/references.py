@@ -3,16 +3,18 @@
 What is found there becomes part of the settings, so that nothing after them reads a file of the user's again.
 """
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from settings import certificates, files
+from settings.authority import Authority
 from settings.draft import Draft
 from settings.ingress_models import IngressGateway, ServerCertificate
+from settings.istio import check_values_files, read_authority
 from settings.logins import Logins
-from settings.models import Cluster
+from settings.models import Cluster, Istio
 from settings.problems import Problem, Refused, join
 from settings.result import Connection, SidecarPackage, TlsCertificate
 from settings.sidecar_models import Package, Sidecar
@@ -26,6 +28,8 @@ class References:
     def __init__(self, project: Path) -> None:
         self.problems: list[Problem] = []
         self.connections: dict[str, Connection] = {}
+        self.authority: Authority | None = None
+        self.values_files: list[Mapping[str, Any]] = []
         self.packages: dict[str, SidecarPackage] = {}
         self.own_packages: dict[str, dict[str, SidecarPackage]] = {}
         """By VM, of those that do not take the packages of every VM."""
@@ -37,10 +41,14 @@ class References:
         if draft.cluster is not None:
             self._kubeconfig(draft.cluster)
         if draft.istio is not None:
-            self._charts(draft.istio.charts, "istio")
+            more = ["cni"] if draft.istio.cni.enabled else []
+            self._charts(draft.istio.charts, more, "istio")
             for revision, asked in draft.istio.revisions.items():
                 if asked.charts is not None:
-                    self._charts(asked.charts, "istio", "revisions", revision)
+                    self._charts(asked.charts, more, "istio", "revisions", revision)
+            self._values_files(draft.istio)
+            if draft.istio.ca_secret is not None and draft.istio.ca_secret.existing is None:
+                self.authority = read_authority(self._project, draft.istio.ca_secret, self._attempt)
         if draft.hosts is not None:
             self.packages = self._packages(draft.hosts.sidecar, "hosts")
             logins = Logins(self._project)
@@ -58,8 +66,8 @@ class References:
             self.problems.append(Problem(path=path, what=refused.what, got=got, right=refused.right))
             return None
 
-    def _charts(self, place: str, *path: str) -> None:
-        self._attempt(join(*path, "charts"), place, lambda: files.charts(self._project, place))
+    def _charts(self, place: str, more: Sequence[str], *path: str) -> None:
+        self._attempt(join(*path, "charts"), place, lambda: files.charts(self._project, place, *more))
 
     def _kubeconfig(self, cluster: Cluster) -> None:
         path, context = cluster.kubeconfig, cluster.context
@@ -92,7 +100,7 @@ class References:
         key = files.locate(self._project, asked.private_key_file)
         ca, clients = asked.client_ca_file, None
         if ca is not None:
-            look = functools.partial(certificates.certificates_in, files.locate(self._project, ca))
+            look = partial(certificates.certificates_in, files.locate(self._project, ca))
             clients = self._attempt(f"{path}.clientCaFile", ca, look)
         where, got = f"{path}.certificateFile", asked.certificate_file
         pem = self._attempt(where, got, lambda: certificates.certificates_in(certificate))
@@ -105,6 +113,17 @@ class References:
             return None
         self._attempt(where, got, lambda: certificates.check_names(certificate, key, hosts))
         return TlsCertificate(certificate=pem, private_key=private_key, client_ca=clients)
+
+    def _values_files(self, istio: Istio) -> None:
+        """Read the files with values for the chart `istiod`."""
+        for index, name in enumerate(istio.values_files):
+            path = join("istio", "valuesFiles", index)
+            values = self._attempt(path, name, partial(self._chart_values, name))
+            self.values_files.append(values or {})
+        self.problems += check_values_files(istio, self.values_files)
+
+    def _chart_values(self, name: str) -> dict[str, Any]:
+        return files.chart_values(files.locate(self._project, name))
 
     def _own_packages(self, draft: Draft) -> None:
         """Note the packages of VMs that do not take those of every VM: their own, else their workload's."""

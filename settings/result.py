@@ -1,10 +1,12 @@
 """What the rest of the program gets: the checked configuration with every file read and every default settled."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import SecretStr
 
+from settings.authority import Authority
 from settings.ingress_models import IngressGateway
 from settings.models import Cluster, EastWestGateway, Hosts, Istio
 from settings.namespace_models import Namespace
@@ -87,6 +89,10 @@ class Settings:
     """By VM name, which is unique in the stack; static VMs have none."""
     renew: frozenset[str]
     """VMs that get a new token once."""
+    values_files: Sequence[Mapping[str, Any]]
+    """What `istio.valuesFiles` hold, in their order."""
+    authority: Authority | None
+    """What `istio.caSecret` names; None: nothing, or a Secret that is there already."""
     packages: Mapping[str, SidecarPackage]
     """By package manager and architecture, as `deb-amd64` and `rpm-arm64`."""
     own_packages: Mapping[str, Mapping[str, SidecarPackage]]

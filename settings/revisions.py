@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from settings.checks import ISTIOD_VALUES, at_path, proxy_metadata, reserved_values
+from settings.checks import at_path, proxy_metadata, reserved_values
 from settings.draft import Draft
+from settings.istio import ISTIOD_VALUES
 from settings.models import Istio
 from settings.problems import Problem, join
 from settings.revision_names import TAGS, placed_tags, plain, revision_of, revisions_of, tags_of

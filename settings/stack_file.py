@@ -1,9 +1,5 @@
-"""Reads a stack's configuration from its file, for commands that run outside of Pulumi.
+"""Reads a stack's configuration from its file, for commands that run outside of Pulumi."""
 
-YAML is read as Pulumi reads it (YAML 1.2 booleans and numbers, no key twice), so both see the same values.
-"""
-
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +9,10 @@ from settings import files
 from settings.parsing import parse
 from settings.problems import Problem, Refused, SettingsError
 from settings.result import Settings
+from settings.yaml_text import load_yaml
 
 SECRET = "sshPrivateKey"
 """The one key that is kept encrypted."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as Pulumi reads it."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return a mapping, which must have each key once."""
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1 and key != "<<":
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key} stands there twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F]+|0[0-7]+)", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
-    ("merge", r"<<", ["<"]),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first)
 
 
 def from_stack_file(path: Path, project_file: Path | None = None) -> Settings:
@@ -70,11 +42,6 @@ def from_stack_file(path: Path, project_file: Path | None = None) -> Settings:
     elif raw.get(SECRET):
         found.append(unencrypted())
     return parse(raw, project_dir=project_file.parent, sealed=sealed, found=found)
-
-
-def load_yaml(text: str) -> Any:
-    """Return what a YAML text holds, read as Pulumi reads it."""
-    return yaml.load(text, Loader=_Loader)
 
 
 def misplaced(key: str) -> Problem:

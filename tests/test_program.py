@@ -121,6 +121,9 @@ def run_program(
         if command.endswith("-m registration.waves_reader"):
             get = {reader.ENTRIES: {"items": serving}}.get
             return waves.dump(waves_reader.read(parse(args["stdin"]).vms, get))
+        if command.endswith("-m registration.mesh_reader"):
+            request = json.loads(args["stdin"])
+            return json.dumps({"ready": True, "looked at": [one["name"] for one in request["workloads"]]})
         assert command.endswith("-m registration.reader"), command
         sources = reader.Sources(
             get=lambda path: {"items": entries(*there)} if path == reader.ENTRIES else {},
@@ -158,6 +161,7 @@ def test_the_bill_of_materials(done: Run) -> None:
         ("istiovm:index:RegistrationGuard", "ledger-guard"),
         ("istiovm:index:Registration", "registration"),
         ("istiovm:index:Rollout", "rollout"),
+        ("istiovm:index:Confirmation", "confirmation"),
     }
 
 
@@ -174,6 +178,7 @@ def test_outputs_are_the_contracts(done: Run) -> None:
         "revisions": {"default": {"istiod": "istiod.istio-system.svc", "tags": []}},
         "gateways": {"eastWest": "10.77.0.200"},
         "rootCertificateSha256": "709e80c88487a2411e1ee4dfb9f22a861492d20c4765150c0c794abd70f8147c",
+        "controlPlane": {"ready": True, "looked at": ["istiod", "istio-eastwestgateway"]},
     }
     assert done.values["workloads"]["billing"] == {
         "host": "billing.vm-apps.svc.cluster.local",

@@ -9,10 +9,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+import arguments
 from registration.ladder import DeclaredVm, Evidence, State, VmState
 from registration.request import Request, report
 from settings import Settings, StackConfig, from_stack_file
-from settings.stack_file import load_yaml
+from settings.yaml_text import load_yaml
 
 ROOT = Path(__file__).parents[1]
 PROJECT = load_yaml((ROOT / "Pulumi.yaml").read_text())
@@ -80,12 +81,14 @@ def test_the_labs_stack(tmp_path: Path) -> None:
         "billing-2": "10.77.0.22",
     }
     # The lab's proxy is Envoy's core build: everything that needs Istio's own extensions must be off.
-    assert settings.istio.values["telemetry"] == {"enabled": False}
-    assert settings.istio.values["env"] == {
+    values = arguments.control_plane_args(settings).values
+    assert values["telemetry"] == {"enabled": False}
+    assert values["env"] == {
         "PILOT_ENABLE_METADATA_EXCHANGE": "false",
         "PILOT_ENABLE_ALPN_FILTER": "false",
         "PILOT_DISABLE_MX_ALPN": "true",
     }
+    assert values["meshConfig"] == {"accessLogFile": "/dev/stdout"}
 
 
 def test_the_example(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """The control plane: its charts, their order, and the root of trust."""
 
 import subprocess
+from dataclasses import replace
 from typing import Any
 
 import pulumi
 import pytest
-from recording import UNKNOWN, Run, run
+from recording import UNKNOWN, Run, public_text, run, secrets
 
+from components.ca import Ca, announcement
 from components.control_plane import ControlPlane, ControlPlaneArgs, RevisionArgs, certificate_digest
 from components.kubectl import ClusterAccess
 from components.vm_namespace import VmNamespace, VmNamespaceArgs
@@ -120,6 +122,59 @@ def test_the_root_certificate_is_known_once_it_is_there() -> None:
 def test_values_whose_effect_on_vms_is_not_known_end_the_run_without_a_traceback() -> None:
     with pytest.raises(pulumi.RunError, match=r"^istio\.values\.global\.proxy\.tracer is not supported"):
         control_plane_run(values={"global": {"proxy": {"tracer": "zipkin"}}})
+
+
+CA = Ca(certificate="CERT\n", chain="CHAIN\n", root=f"{ROOT}\n")
+
+
+def test_the_authority_is_there_before_istiod_and_its_key_is_secret() -> None:
+    done = control_plane_run(root=ROOT, ca=replace(CA, key=pulumi.Output.secret("THE KEY")))
+    secret = done["istio-ca"]
+    assert secret.type == "kubernetes:core/v1:Secret"
+    assert secret.inputs["metadata"] == {"name": "cacerts", "namespace": "istio-system"}
+    assert done["istio-base"].dependency_names == {"istio-namespace", "istio-ca"}
+    assert "THE KEY" in [one["ca-key.pem"] for one in secrets(secret.inputs)]
+    assert "THE KEY" not in "".join(public_text(one.inputs) for one in done.monitor.registered.values())
+    assert done.values["root"] == f"{ROOT}\n"
+
+
+def test_another_authority_restarts_istiod_and_the_root_is_known_in_the_first_preview() -> None:
+    first, second = (
+        control_plane_run(preview=True, ca=replace(CA, key=pulumi.Output.secret("k"), certificate=certificate))
+        for certificate in ("A", "B")
+    )
+    annotations = [done["istio-istiod"].inputs["values"]["podAnnotations"] for done in (first, second)]
+    assert annotations[0] != annotations[1]
+    assert first.values["root"] == f"{ROOT}\n"
+
+
+def test_a_secret_that_is_there_is_neither_made_nor_is_its_namespace() -> None:
+    done = control_plane_run(root=ROOT, ca=CA, adopt_namespace=True)
+    assert done.names == {"istio", "istio-network", "istio-base", "istio-istiod"}
+    assert done["istio-network"].type == "kubernetes:core/v1:NamespacePatch"
+    assert done["istio-base"].dependency_names == {"istio-network"}
+
+
+def test_the_plugin_comes_before_what_is_injected_for_it() -> None:
+    done = control_plane_run(root=ROOT, cni={"logging": {"level": "debug"}})
+    chart = done["istio-cni"]
+    assert (chart.type, chart.dependency_names) == ("kubernetes:helm.sh/v4:Chart", {"istio-base"})
+    assert chart.inputs["values"] == {
+        "logging": {"level": "debug"},
+        "global": {"hub": "docker.io/istio", "tag": "1.31.1"},
+    }
+    assert done["istio-istiod"].inputs["values"]["cni"] == {"enabled": True}
+    assert "cni" not in control_plane_run(root=ROOT)["istio-istiod"].inputs["values"]
+
+
+def test_another_root_is_announced() -> None:
+    old, new = "-----BEGIN CERTIFICATE-----\nOLD\n-----END CERTIFICATE-----\n", f"{ROOT}\n"
+    assert announcement("", new) == announcement(new, new) == announcement(f"{ROOT}\n\n", new) == ""
+    assert announcement(old + new, new + old) == ""
+    gentle, hard = announcement(old, new + old), announcement(old, new)
+    assert gentle.endswith("what has a certificate of a root that both have stays connected meanwhile")
+    assert "None of the roots that the mesh has now is among the new ones" in hard
+    assert {text.split(":")[0] for text in (gentle, hard)} == {"istio.caSecret"}
 
 
 def test_certificate_digest_is_openssls(tmp_path: Any) -> None:

@@ -65,13 +65,19 @@ class TestProvider:
             ("kubernetes:helm.sh/v3:Release", True),
             ("kubernetes:helm.sh/v3:Chart", False),
             ("kubernetes:yaml/v2:ConfigGroup", False),
-            ("kubernetes:core/v1:NamespacePatch", False),
+            ("kubernetes:core/v1:NamespacePatch", True),
             ("kubernetes:core/v1:PodList", False),
             ("kubernetes:index:Thing", False),
         ],
     )
     def test_supports(self, type_: str, supported: bool) -> None:
         assert KubernetesProvider({}).supports(type_) is supported
+
+    def test_a_patch_is_of_the_kind_that_it_patches(self, provider: KubernetesProvider) -> None:
+        patch = {"metadata": {"name": "n", "labels": {"a": "b"}}}
+        checked = provider.check("kubernetes:core/v1:NamespacePatch", None, patch, name="patch")
+        assert (checked["apiVersion"], checked["kind"]) == ("v1", "Namespace")
+        assert kube_objects.released(checked) == {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}
 
     def test_check_fills_in_kind_and_namespace(self, provider: KubernetesProvider) -> None:
         new = {"data": {"a": "b"}, "metadata": {"name": "n"}, "immutable": None}

@@ -53,6 +53,28 @@ def namespace(provider: KubernetesProvider, kubectl: Kubectl) -> Iterator[str]:
     kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
 
 
+def test_a_patch_gives_back_what_it_owned_and_nothing_else(
+    provider: KubernetesProvider, namespace: str, kubectl: Kubectl
+) -> None:
+    kubectl("label", "--field-manager=somebody", "namespace", namespace, "theirs=1", "both=2")
+    patch = {"metadata": {"name": namespace, "labels": {"both": "2", "ours": "3"}}}
+    type_ = "kubernetes:core/v1:NamespacePatch"
+    inputs = provider.check(type_, None, patch, name="patch")
+    with pytest.raises(ProviderError, match="is not there; a patch needs an object"):
+        provider.create(type_, {**inputs, "metadata": {"name": "nobodys"}}, context("nobodys"))
+    id_, outputs = provider.create(type_, inputs, context("patch"))
+
+    def labels() -> dict[str, str]:
+        found = json.loads(kubectl("get", "namespace", namespace, "-o", "json"))["metadata"]["labels"]
+        return {key: value for key, value in found.items() if "/" not in key}
+
+    assert id_ == namespace
+    assert labels() == {"theirs": "1", "both": "2", "ours": "3"}
+    provider.delete(type_, id_, inputs, outputs, context("patch"))
+    assert labels() == {"theirs": "1", "both": "2"}
+    provider.delete(type_, id_, inputs, outputs, context("patch"))  # a second time, as after a run that was killed
+
+
 Make = Callable[..., tuple[dict[str, Any], dict[str, Any]]]
 
 

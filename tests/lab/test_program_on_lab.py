@@ -16,6 +16,7 @@ from stack import PROJECT, Kubectl, Stack
 import arguments
 from components.control_plane import certificate_digest
 from components.kubectl import ClusterAccess, create_token, delete_entry, read_when_there
+from components.presets import PRESETS
 from components.values import chart_reference, istiod_values, mesh_config
 from lab.runtime import Lab
 from settings import from_stack_file
@@ -60,6 +61,8 @@ def test_the_mesh_config_is_what_istiod_was_given(joined: Stack, kubectl: Kubect
         ("", {"profile": "ambient"}),
         ("", {"profile": "demo"}),
         ("", {"global": {"proxy": {"variant": "debug"}}, "profile": "stable"}),
+        ("", PRESETS["minimal"].istiod),
+        ("canary", PRESETS["lab"].istiod),
     ],
 )
 def test_the_mesh_config_is_what_the_chart_makes(

@@ -47,7 +47,7 @@ EDITS: dict[str, Callable[[Config], Any]] = {
     "VM may leave unreachable": lambda config: config["hosts"].update(removeUnreachable=True),
     "routes": lambda config: config["hosts"].update(routes=[{"to": "10.244.0.0/16", "via": "10.77.0.10"}]),
     "one at a time no more": lambda config: config["hosts"].update(rollout={"maxUnavailable": "50%"}),
-    "environment of istiod": lambda config: config["istio"]["values"]["env"].update(PILOT_ENABLE_ALPN_FILTER="true"),
+    "environment of istiod": lambda config: config["istio"]["values"].update(env={"PILOT_ENABLE_ALPN_FILTER": "true"}),
     "mesh config": lambda config: config["istio"]["values"]["meshConfig"].update(accessLogFile="/dev/null"),
     "workload removed": lambda config: config["workloads"].pop("billing"),
 }

@@ -47,6 +47,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "sums").write_text(f"{DIGEST}  istio-sidecar.deb\n{'f' * 64}  other.deb\n")
     (folder / "sums_twice").write_text(f"{DIGEST}  istio-sidecar.deb\n{'f' * 64} *istio-sidecar.deb\n")
     (folder / "sidecar.rpm").write_bytes(b"package")
+    for name, text in (
+        ("values_a", "env: {A: a}"),
+        ("values_b", "env: {A: b, B: on}"),
+        ("values_empty", "# nothing yet"),
+        ("values_list", "[a]"),
+        ("values_broken", "a: ["),
+        ("values_reserved", "global: {hub: x}\nmeshConfig: {defaultConfig: {proxyMetadata: {0A: x}}}"),
+    ):
+        (folder / name).write_text(text)
     (folder / "binary").write_bytes(b"\xff\xfe\x00")
     return folder
 

@@ -13,7 +13,7 @@ from pulumi.runtime import config as runtime
 from settings_samples import PRIVATE_KEY
 
 from settings import SettingsError, from_stack_file, load, parse
-from settings.stack_file import load_yaml
+from settings.yaml_text import load_yaml
 
 NAME = "istio-vm-mesh"
 

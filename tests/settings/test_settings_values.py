@@ -27,6 +27,9 @@ def test_defaults(stack: dict[str, Any], project: Path) -> None:
     assert settings.cluster.kubeconfig is None
     assert settings.istio.model_dump() == {
         "install": "helm",
+        "allow_patches": False,
+        "preset": "default",
+        "values_files": (),
         "version": "1.31.1",
         "charts": RELEASE_CHARTS,
         "hub": "docker.io/istio",
@@ -36,6 +39,8 @@ def test_defaults(stack: dict[str, Any], project: Path) -> None:
         "revisions": {},
         "mesh_id": "mesh1",
         "trust_domain": "cluster.local",
+        "ca_secret": None,
+        "cni": {"enabled": False, "values": {}},
         "registration_guard": True,
         "mutual_tls": None,
         "remove_crds": False,
@@ -253,3 +258,8 @@ def test_a_wave_is_a_number_or_a_share(stack: dict[str, Any], project: Path, sha
     settings = parse(stack, project_dir=project)
     assert settings.hosts.rollout.max_unavailable == share
     assert settings.workloads["billing"].rollout is None
+
+
+def test_values_files_are_read_in_their_order(stack: dict[str, Any], project: Path) -> None:
+    stack["istio"]["valuesFiles"] = ["values_b", "values_empty", "values_a"]
+    assert parse(stack, project_dir=project).values_files == ({"env": {"A": "b", "B": "on"}}, {}, {"env": {"A": "a"}})

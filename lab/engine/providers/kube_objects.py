@@ -39,7 +39,18 @@ _IMMUTABLE: Final[Mapping[tuple[str, str], tuple[Path, ...]]] = {
 def kind_of(type_: str) -> tuple[str, str]:
     """Read apiVersion and kind from a type token: `kubernetes:core/v1:Service` -> ("v1", "Service")."""
     _, group_version, kind = type_.split(":", 2)
-    return group_version.removeprefix("core/"), kind
+    return group_version.removeprefix("core/"), kind.removesuffix("Patch") if is_patch(type_) else kind
+
+
+def is_patch(type_: str) -> bool:
+    """Tell whether this type owns some fields of an object that somebody else has made."""
+    return type_.endswith("Patch") and "/" in type_
+
+
+def released(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is applied to give up every field of an object: those that nobody else owns go away."""
+    metadata = {key: obj["metadata"][key] for key in ("name", "namespace") if obj["metadata"].get(key)}
+    return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": metadata}
 
 
 def type_of(obj: Mapping[str, Any]) -> str:

@@ -59,7 +59,7 @@ class KubernetesProvider(Provider):
         if type_ in (CHART, RELEASE):
             return True
         components = module.startswith(("helm.sh/", "yaml", "kustomize")) or module == "index"
-        return bool(kind) and "/" in module and not components and not kind.endswith(("List", "Patch"))
+        return bool(kind) and "/" in module and not components and not kind.endswith("List")
 
     def moved(self, old_config: Values) -> tuple[str, ...]:
         """Return what makes this another cluster: its identifier where both have one, else any other way to it."""
@@ -94,12 +94,13 @@ class KubernetesProvider(Provider):
         """Create an object that must not exist yet (unless an earlier run of this resource made it), and await it."""
         if type_ == RELEASE:
             return self._helm.create(inputs, context)
-        manager = kube_objects.field_manager({}, context.urn)
+        manager, patch = kube_objects.field_manager({}, context.urn), kube_objects.is_patch(type_)
         if context.preview:
-            dry = self._dry_run(inputs, manager, new=True)
+            dry = self._dry_run(inputs, manager, new=not patch)
             return "", dict(inputs) if dry is None else kube_objects.preview_of(dry, inputs, manager)
         obj = kube_objects.wire(inputs)
-        kind, live = self._retry(obj, lambda kind: self._apply_new(kind, obj, manager, context), context)
+        write = self._write_present if patch else self._write_new
+        kind, live = self._retry(obj, lambda kind: write(kind, obj, manager, context), context)
         return self._await(kind, obj, live, manager, context)
 
     def update(
@@ -113,7 +114,7 @@ class KubernetesProvider(Provider):
             dry = self._dry_run(new_inputs, manager, new=False)
             return dict(new_inputs) if dry is None else kube_objects.outputs_of(dry, manager)
         obj = kube_objects.wire(new_inputs)
-        kind, live = self._retry(obj, lambda kind: self._write(kind, obj, manager, dry_run=False), context)
+        kind, live = self._retry(obj, lambda kind: self._write(kind, obj, manager, context), context)
         return self._await(kind, obj, live, manager, context)[1]
 
     def delete(self, type_: str, id_: str, inputs: Values, outputs: Values, context: Context) -> None:
@@ -125,6 +126,8 @@ class KubernetesProvider(Provider):
         obj = kube_objects.wire(outputs if outputs.get("metadata") else inputs)
         metadata = obj["metadata"]
         try:
+            if kube_objects.is_patch(type_):
+                return self._release(obj, kube_objects.field_manager(outputs, context.urn))
             kind = self._client.kind(obj["apiVersion"], obj["kind"])
             live = self._client.get(kind, metadata.get("namespace"), metadata["name"])
             if live is None:
@@ -137,6 +140,11 @@ class KubernetesProvider(Provider):
             if error.status != 404:
                 raise ProviderError(f"deleting {_title(obj)}: {error}") from None
         return None
+
+    def _release(self, obj: Object, manager: str) -> None:
+        kind, metadata = self._client.kind(obj["apiVersion"], obj["kind"]), obj["metadata"]
+        if self._client.get(kind, metadata.get("namespace"), metadata["name"]) is not None:
+            self._client.apply(kind, kube_objects.released(obj), manager, dry_run=False, force=False)
 
     def construct(self, type_: str, name: str, inputs: Values, context: Context) -> list[Child] | None:
         """Render a chart into its objects."""
@@ -157,7 +165,7 @@ class KubernetesProvider(Provider):
             kind, metadata = self._client.kind(obj["apiVersion"], obj["kind"]), obj["metadata"]
             if new and self._client.get(kind, metadata.get("namespace"), metadata["name"]) is not None:
                 return None  # it will be replaced, or it is not ours, as `up` will say
-            return self._write(kind, obj, manager, dry_run=True)
+            return self._write(kind, obj, manager)
         except NoKind:
             return None
         except ApiError as error:
@@ -165,7 +173,7 @@ class KubernetesProvider(Provider):
                 return None
             raise ProviderError(f"{_title(obj)}: {error}") from None
 
-    def _apply_new(self, kind: Kind, obj: Object, manager: str, context: Context) -> Object:
+    def _write_new(self, kind: Kind, obj: Object, manager: str, context: Context) -> Object:
         metadata = obj["metadata"]
         live = self._client.get(kind, metadata.get("namespace"), metadata["name"])
         if live is not None and not context.adopt and not kube_objects.is_ours(live, manager):
@@ -173,11 +181,18 @@ class KubernetesProvider(Provider):
                 f"{_title(obj)} already exists and this stack does not manage it; delete it or give the resource "
                 "another name"
             )
-        return self._write(kind, obj, manager, dry_run=False)
+        return self._write(kind, obj, manager, context)
 
-    def _write(self, kind: Kind, obj: Object, manager: str, *, dry_run: bool) -> Object:
+    def _write_present(self, kind: Kind, obj: Object, manager: str, context: Context) -> Object:
+        metadata = obj["metadata"]
+        if self._client.get(kind, metadata.get("namespace"), metadata["name"]) is None:
+            raise ProviderError(f"{_title(obj)} is not there; a patch needs an object that somebody else has made")
+        return self._write(kind, obj, manager, context)
+
+    def _write(self, kind: Kind, obj: Object, manager: str, context: Context | None = None) -> Object:
+        """Apply an object; without a context, only as far as to see what would come of it."""
         force = kube_objects.annotation(obj, kube_objects.PATCH_FORCE) == "true"
-        return self._client.apply(kind, obj, manager, dry_run=dry_run, force=force)
+        return self._client.apply(kind, obj, manager, dry_run=context is None, force=force)
 
     def _retry(self, obj: Object, write: Callable[[Kind], Object], context: Context) -> tuple[Kind, Object]:
         """Write; while the namespace or the kind is not there (yet), and on conflicts, try again for a while."""

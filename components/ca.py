@@ -1,0 +1,79 @@
+"""The authority that istiod signs with, where it is not one of istiod's own making.
+
+istiod reads the Secret `cacerts` when it starts. It takes no other root while it runs (`handleEvent` in Istio's
+`pilot/pkg/bootstrap/istio_ca.go`), so its pods have an annotation with what the Secret holds: a change restarts them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+
+SECRET = "cacerts"
+ADOPTED = "istio-vm-mesh/adopted"
+"""Annotation of a namespace that somebody else has made."""
+FILES = {"certificate": "ca-cert.pem", "key": "ca-key.pem", "root": "root-cert.pem", "chain": "cert-chain.pem"}
+"""What the files of the Secret are called: see `security/pkg/pki/ca/ca.go` of Istio."""
+ANNOTATION = "istio-vm-mesh/ca"
+_END = "-----END CERTIFICATE-----\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ca:
+    """An authority, as PEM texts."""
+
+    certificate: str
+    chain: str
+    root: str
+    key: pulumi.Output[str] | None = None
+    """The private key, a secret; None where the Secret is somebody else's."""
+
+    @property
+    def data(self) -> Mapping[str, pulumi.Input[str]]:
+        """Contents of the Secret."""
+        assert self.key is not None
+        return {
+            FILES["certificate"]: self.certificate,
+            FILES["chain"]: self.chain,
+            FILES["key"]: self.key,
+            FILES["root"]: self.root,
+        }
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """Values of the chart `istiod` that restart it with another authority."""
+        return {"podAnnotations": {ANNOTATION: digest(self.certificate, self.chain, self.root)}}
+
+
+def digest(*texts: str) -> str:
+    """The start of the SHA-256 of some texts."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+def roots(text: str) -> set[str]:
+    """Each certificate of a PEM text by itself."""
+    return {part.strip() for part in f"{text.strip()}\n".split(_END) if part.strip()}
+
+
+def announcement(now: str, wanted: str) -> str:
+    """What to tell of a root that is to replace the mesh's; empty where nothing is to be told.
+
+    Args:
+        now: The mesh's roots; empty where there is none yet.
+        wanted: Those that it is to have.
+    """
+    before, after = roots(now), roots(wanted)
+    if not before or before == after:
+        return ""
+    said = "istio.caSecret: the mesh gets another root of trust: istiod restarts, and every VM gets it with a new token"
+    if before & after:
+        return f"{said}; what has a certificate of a root that both have stays connected meanwhile"
+    return (
+        f"{said}. None of the roots that the mesh has now is among the new ones: a pod is cut off from VMs and from "
+        "pods with new certificates until it restarts. Without that: first up with both roots in istio.caSecret.root, "
+        "then with the new certificate, then without the old root (docs/control-plane.md)"
+    )

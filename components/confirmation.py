@@ -1,0 +1,71 @@
+"""That the control plane works, as the cluster and istiod themselves say, once everything else has ended.
+
+A reader and no resource: it makes nothing, and whatever it finds, it fails nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_command as command
+
+from components.kubectl import ClusterAccess
+from components.values import plain_revision
+from registration.mesh_state import Request, Workload, dump
+
+WAIT_SECONDS = 20.0
+"""How long `up` waits for what is not ready yet."""
+PREVIEW_SECONDS = 3.0
+"""The same in a preview, where only a push of istiod's may be under way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfirmationArgs:
+    """Which control plane to look at."""
+
+    access: ClusterAccess
+    revision: str
+    workloads: Sequence[Workload]
+    """Deployments and DaemonSets that must be ready."""
+    vm_namespaces: Sequence[str]
+    has_istiod: bool = True
+    """Whether istiod runs in this cluster."""
+    after: pulumi.Output[Any]
+    """Known once all has ended, one way or the other."""
+
+
+class Confirmation(pulumi.ComponentResource):
+    """What is said of the control plane. Creates nothing.
+
+    Outputs: `report`, as `registration.mesh_state.report` makes it.
+    """
+
+    report: pulumi.Output[dict[str, Any]]
+    """What the stack puts out under `mesh.controlPlane`."""
+
+    def __init__(self, name: str, args: ConfirmationArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("istiovm:index:Confirmation", name, None, opts)
+        request = Request(
+            revision=plain_revision(args.revision),
+            workloads=tuple(args.workloads),
+            vm_namespaces=tuple(sorted(args.vm_namespaces)),
+            has_istiod=args.has_istiod,
+            kubeconfig=args.access.kubeconfig,
+            context=args.access.context,
+            deadline_seconds=PREVIEW_SECONDS if pulumi.runtime.is_dry_run() else WAIT_SECONDS,
+        )
+        result = command.local.run_output(
+            command=f"{shlex.quote(sys.executable)} -m registration.mesh_reader",
+            stdin=args.after.apply(lambda _: dump(request)),
+            logging=command.local.Logging.NONE,
+            add_previous_output_in_env=False,
+            opts=pulumi.InvokeOutputOptions(parent=self),
+        )
+        self.report = result.stdout.apply(json.loads)
+        self.register_outputs({"report": self.report})

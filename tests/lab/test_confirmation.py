@@ -1,0 +1,76 @@
+"""The outputs say that the control plane works, and would say what does not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from stack import PROJECT, Kubectl, Stack, eventually
+
+from registration.mesh_state import Request, Workload, dump
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(420)]
+
+SYNCED = {"cds": "SYNCED", "lds": "SYNCED", "eds": "SYNCED", "rds": "SYNCED"}
+ISTIOD = Workload(kind="deployments", namespace="istio-system", name="istiod")
+
+
+def look(environment: dict[str, str]) -> dict[str, Any]:
+    """What the program's own reader says now."""
+    request = Request(revision="", workloads=(ISTIOD,), vm_namespaces=("vm-apps",), kubeconfig=".lab/kubeconfig")
+    done = subprocess.run(
+        [sys.executable, "-m", "registration.mesh_reader"],
+        input=dump(request),
+        cwd=PROJECT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_the_outputs_confirm_the_control_plane(joined: Stack) -> None:
+    assert joined.outputs()["mesh"]["controlPlane"] == {
+        "ready": True,
+        "version": "1.31.1",
+        "workloads": {"istio-system/istio-eastwestgateway": "ready", "istio-system/istiod": "ready"},
+        "webhooks": {"injection": "answers", "validation": "answers"},
+        "proxies": {
+            "billing-1.vm-apps": {"version": "1.31.1", "sync": SYNCED},
+            "billing-2.vm-apps": {"version": "1.31.1", "sync": SYNCED},
+            # It passes TLS on, and has no routes.
+            "istio-eastwestgateway.istio-system": {"version": "1.31.1", "sync": {**SYNCED, "rds": "NOT SENT"}},
+        },
+        "proxyVersions": ["1.31.1"],
+        "problems": [],
+    }
+
+
+def test_they_stay_the_same_when_nothing_changes(joined: Stack) -> None:
+    before = joined.outputs()["mesh"]
+    joined.up()
+    assert joined.outputs()["mesh"] == before
+
+
+def test_an_istiod_that_is_gone_shows(joined: Stack, kubectl: Kubectl, lab_environment: dict[str, str]) -> None:
+    istiod = ("-n", "istio-system", "deployment", "istiod")
+    kubectl("scale", *istiod, "--replicas=0")
+    kubectl("-n", "istio-system", "wait", "pod", "-l", "app=istiod", "--for=delete", "--timeout=60s")
+    try:
+        found = look(lab_environment)
+        assert found["ready"] is False
+        assert "failed calling webhook" in found["webhooks"]["validation"]
+        assert found["webhooks"]["injection"] != "answers"
+        assert found["proxies"] == {}
+        assert found["version"] == ""
+    finally:
+        kubectl("scale", *istiod, "--replicas=1")
+        kubectl("-n", "istio-system", "rollout", "status", "deployment/istiod", "--timeout=90s")
+    eventually(lambda: len(look(lab_environment)["proxies"]) == 2, seconds=90, what="VMs are connected again", every=3)
+    assert look(lab_environment)["ready"] is True
