@@ -53,20 +53,15 @@ control_plane: Mesh = (
 )
 asked = arguments.gateway_args(stack, control_plane)
 gateway = EastWestGateway("east-west", asked, on_cluster) if asked else None
-tags = arguments.tags_args(stack, control_plane)
-if tags:
+if tags := arguments.tags_args(stack, control_plane):
     RevisionTags("revision-tags", tags, on_cluster)
 ways = arguments.ways_to_istiod(stack, control_plane, gateway)
 namespaces = {name: VmNamespace(name, args, on_cluster) for name, args in mesh_arguments.namespace_args(stack).items()}
 for name, rules in mesh_arguments.policies_args(stack, control_plane, namespaces).items():
     Policies(f"{name}-policies", rules, on_cluster)
 workloads = {
-    name: Workload(
-        name,
-        arguments.workload_args(stack, name, [*control_plane.ready, *namespaces[workload.namespace].ready]),
-        on_cluster,
-    )
-    for name, workload in stack.workloads.items()
+    name: Workload(name, arguments.workload_args(stack, name, control_plane, namespaces), on_cluster)
+    for name in stack.workloads
 }
 for host in stack.traffic:
     TrafficPolicy(host, traffic_arguments.policy_args(stack, host, control_plane, namespaces, moves), on_cluster)
@@ -99,6 +94,7 @@ registration = Registration(
 )
 confirmation = Confirmation("confirmation", arguments.confirmation_args(stack, gateway, registration.report))
 
-exported = outputs.of(stack, control_plane, ways, gateway, ingress, workloads, services, registration, confirmation)
-for name, value in exported.items():
+for name, value in outputs.of(
+    stack, control_plane, ways, gateway, ingress, workloads, services, registration, confirmation
+).items():
     pulumi.export(name, value)

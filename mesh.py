@@ -55,6 +55,7 @@ def authority_of(stack: Settings, access: ClusterAccess, now: datetime | None = 
         certificate=found.certificate,
         chain=found.chain,
         root=found.root,
+        anchor=found.anchor,
         key=pulumi.Output.secret(key) if stack.authority else None,
     )
 

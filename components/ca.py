@@ -29,6 +29,8 @@ class Ca:
     certificate: str
     chain: str
     root: str
+    anchor: str = ""
+    """The one of the roots that the authority is under."""
     key: pulumi.Output[str] | None = None
     """The private key, a secret; None where the Secret is somebody else's."""
 
@@ -59,21 +61,24 @@ def roots(text: str) -> set[str]:
     return {part.strip() for part in f"{text.strip()}\n".split(_END) if part.strip()}
 
 
-def announcement(now: str, wanted: str) -> str:
+def announcement(now: str, wanted: str, anchor: str) -> str:
     """What to tell of a root that is to replace the mesh's; empty where nothing is to be told.
 
     Args:
         now: The mesh's roots; empty where there is none yet.
         wanted: Those that it is to have.
+        anchor: The one of them that the authority is under.
     """
     before, after = roots(now), roots(wanted)
-    if not before or before == after:
+    trusted = roots(anchor) <= before
+    if not before or (before == after and trusted):
         return ""
     said = "istio.caSecret: the mesh gets another root of trust: istiod restarts, and every VM gets it with a new token"
-    if before & after:
+    if trusted:
         return f"{said}; what has a certificate of a root that both have stays connected meanwhile"
     return (
-        f"{said}. None of the roots that the mesh has now is among the new ones: a pod is cut off from VMs and from "
-        "pods with new certificates until it restarts. Without that: first up with both roots in istio.caSecret.root, "
-        "then with the new certificate, then without the old root (docs/control-plane.md)"
+        f"{said}. None of the roots that the mesh has now signed the new authority: gateways and pods do not trust "
+        "istiod, VMs and each other until they have the new root, a minute or more later. Without that: first up with "
+        "both roots in istio.caSecret.root, then with the new certificate, then without the old root "
+        "(docs/control-plane.md)"
     )

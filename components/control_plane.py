@@ -271,9 +271,9 @@ def _root(parent: pulumi.Resource, args: ControlPlaneArgs, *istiod: pulumi.Resou
     """The mesh's root: the one that is given, else what istiod has made."""
     if args.ca is None:
         return root_of_mesh(parent, args.access, *istiod)
-    wanted = args.ca.root
+    wanted, anchor = args.ca.root, args.ca.anchor
     now = read_root(parent, args.access, wait=False)
-    now.apply(lambda text: pulumi.log.warn(told) if (told := announcement(text, wanted)) else None)
+    now.apply(lambda text: pulumi.log.warn(told) if (told := announcement(text, wanted, anchor)) else None)
     return pulumi.Output.from_input(wanted)
 
 

@@ -37,6 +37,8 @@ class Authority:
     chain: str
     root: str
     """One root certificate, or several while they are exchanged."""
+    anchor: str
+    """The one that the authority is under."""
     key: SecretStr = field(default_factory=lambda: SecretStr(""))
     """The private key; empty where the Secret is somebody else's."""
     ends: datetime
@@ -128,7 +130,9 @@ def authority_of(
         raise Refused(f"begins with {_name(links[0])}, not with istio.caSecret.certificate", right)
     way = path_to_root(links, roots, now)
     ends = min(link.not_valid_after_utc for link in way)
-    return Authority(certificate=_pem([certificate]), chain=_pem(links), root=_pem(roots), ends=ends)
+    return Authority(
+        certificate=_pem([certificate]), chain=_pem(links), root=_pem(roots), anchor=_pem(way[-1:]), ends=ends
+    )
 
 
 def only(found: Sequence[x509.Certificate]) -> x509.Certificate:

@@ -88,7 +88,10 @@ def test_the_labs_stack(tmp_path: Path) -> None:
         "PILOT_ENABLE_ALPN_FILTER": "false",
         "PILOT_DISABLE_MX_ALPN": "true",
     }
-    assert values["meshConfig"] == {"accessLogFile": "/dev/stdout"}
+    assert values["meshConfig"] == {
+        "accessLogFile": "/dev/stdout",
+        "defaultConfig": {"proxyStatsMatcher": {"inclusionPrefixes": ["cluster.inbound"]}},
+    }
 
 
 def test_the_example(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_another_authority_restarts_istiod_and_the_root_is_known_in_the_first_pr
 
 def test_a_secret_that_is_there_is_neither_made_nor_is_its_namespace() -> None:
     done = control_plane_run(root=ROOT, ca=CA, adopt_namespace=True)
-    assert done.names == {"istio", "istio-network", "istio-base", "istio-istiod"}
+    assert done.names == {"istio", "istio-residue", "istio-network", "istio-base", "istio-istiod"}
     assert done["istio-network"].type == "kubernetes:core/v1:NamespacePatch"
     assert done["istio-base"].dependency_names == {"istio-network"}
 
@@ -169,11 +169,12 @@ def test_the_plugin_comes_before_what_is_injected_for_it() -> None:
 
 def test_another_root_is_announced() -> None:
     old, new = "-----BEGIN CERTIFICATE-----\nOLD\n-----END CERTIFICATE-----\n", f"{ROOT}\n"
-    assert announcement("", new) == announcement(new, new) == announcement(f"{ROOT}\n\n", new) == ""
-    assert announcement(old + new, new + old) == ""
-    gentle, hard = announcement(old, new + old), announcement(old, new)
+    assert announcement("", new, new) == announcement(new, new, new) == announcement(f"{ROOT}\n\n", new, new) == ""
+    assert announcement(old + new, new + old, new) == ""
+    gentle, hard = announcement(old, new + old, old), announcement(old, new + old, new)
     assert gentle.endswith("what has a certificate of a root that both have stays connected meanwhile")
-    assert "None of the roots that the mesh has now is among the new ones" in hard
+    assert "None of the roots that the mesh has now signed the new authority" in hard
+    assert announcement(old, new, new) == hard
     assert {text.split(":")[0] for text in (gentle, hard)} == {"istio.caSecret"}
 
 

@@ -171,7 +171,7 @@ def existing(switches: dict[str, str], off_again: tuple[str, ...] = (), *, previ
         )
         args = ExistingControlPlaneArgs(access=ClusterAccess(), found=found, network="net1", revision="x")
         made = ExistingControlPlane("istio", args)
-        return {"host": made.istiod_host, "mesh": made.mesh_config, "root": made.root_certificate}
+        return {"host": made.istiod_host, "mesh": made.istiods["x"].mesh_config, "root": made.root_certificate}
 
     return run(program, lambda command, args: "ROOT", preview=preview)
 

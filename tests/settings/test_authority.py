@@ -39,7 +39,7 @@ def test_a_right_one_is_read(stack: dict[str, Any], project: Path, tmp_path: Pat
     stack["istio"]["caSecret"] = put(tmp_path, certificate=OWN, root=ROOT.pem, chain=f"comment\n{CHAIN}")
     found = parse(stack, project_dir=project).authority
     assert found is not None
-    assert (found.certificate, found.chain, found.root) == (OWN.pem, CHAIN, ROOT.pem)
+    assert (found.certificate, found.chain, found.root, found.anchor) == (OWN.pem, CHAIN, ROOT.pem, ROOT.pem)
     assert "BEGIN PRIVATE KEY" in found.key.get_secret_value()
     assert key_of(OWN.certificate, found.key.get_secret_value()) == found.key.get_secret_value()
     assert "PRIVATE" not in repr(found)
