@@ -59,10 +59,8 @@ ways = arguments.ways_to_istiod(stack, control_plane, gateway)
 namespaces = {name: VmNamespace(name, args, on_cluster) for name, args in mesh_arguments.namespace_args(stack).items()}
 for name, rules in mesh_arguments.policies_args(stack, control_plane, namespaces).items():
     Policies(f"{name}-policies", rules, on_cluster)
-workloads = {
-    name: Workload(name, arguments.workload_args(stack, name, control_plane, namespaces), on_cluster)
-    for name in stack.workloads
-}
+asked_workloads = arguments.workloads_args(stack, control_plane, namespaces)
+workloads = {name: Workload(name, args, on_cluster) for name, args in asked_workloads.items()}
 for host in stack.traffic:
     TrafficPolicy(host, traffic_arguments.policy_args(stack, host, control_plane, namespaces, moves), on_cluster)
 asked_ingress = ingress_arguments.ingress_args(stack, control_plane, namespaces, moves)

@@ -1,7 +1,7 @@
 """What each component gets of a stack's settings: the only place that knows both."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
@@ -154,9 +154,17 @@ def _webhook_port(gateway: settings.EastWestGateway) -> int | None:
     return gateway.node_ports.webhook if gateway.service == "NodePort" else SERVICE_PORTS["tls-webhook"]
 
 
-def workload_args(
-    stack: Settings, name: str, control_plane: Mesh, namespaces: Mapping[str, VmNamespace]
-) -> WorkloadArgs:
+def workloads_args(
+    stack: Settings, control_plane: Mesh, namespaces: Mapping[str, VmNamespace]
+) -> dict[str, WorkloadArgs]:
+    """Every workload."""
+    return {
+        name: workload_args(stack, name, [*control_plane.ready, *namespaces[workload.namespace].ready])
+        for name, workload in stack.workloads.items()
+    }
+
+
+def workload_args(stack: Settings, name: str, after: Sequence[pulumi.Resource]) -> WorkloadArgs:
     """One workload."""
     workload = stack.workloads[name]
     host, service_ports = service_host(name, workload), workload.service.ports if workload.service else {}
@@ -180,7 +188,7 @@ def workload_args(
             if vm.static
         },
         access=access_of(stack, workload.access, workload.ports),
-        after=[*control_plane.ready, *namespaces[workload.namespace].ready],
+        after=after,
     )
 
 

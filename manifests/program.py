@@ -63,7 +63,7 @@ def _answer(command: str, stdin: str) -> str:
         return json.dumps({holder["vm"]["name"]: {"number": 1} for holder in json.loads(stdin)["holders"]})
     if reader == "registration.waves_reader":
         return waves.dump(waves_reader.read(parse(stdin).vms, lambda path: {"items": []}))
-    return "{}" if reader == "registration.reader" else ""
+    return "{}" if reader in ("registration.reader", "registration.mesh_reader") else ""
 
 
 def _plain(value: Any) -> Any:
