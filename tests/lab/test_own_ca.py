@@ -15,7 +15,7 @@ from stack import Kubectl, Stack, changes, eventually
 from lab.paths import STATE
 from lab.runtime import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(420)]
 
 SECRET = ("-n", "istio-system", "secret", "cacerts")
 
