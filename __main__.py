@@ -6,11 +6,13 @@ import pulumi_kubernetes as kubernetes
 import arguments
 import outputs
 import settings
+import traffic_arguments
 from components.control_plane import ControlPlane
 from components.credential import Credentials
 from components.gateways import EastWestGateway
 from components.registration import Registration, RegistrationArgs
 from components.rollout import Rollout
+from components.traffic import TrafficPolicy
 from components.virtual_machine import VirtualMachine
 from components.vm_namespace import VmNamespace
 from components.workload import Workload
@@ -45,6 +47,8 @@ workloads = {
     )
     for name, workload in stack.workloads.items()
 }
+for host in stack.traffic:
+    TrafficPolicy(host, traffic_arguments.policy_args(stack, host, control_plane, namespaces), on_cluster)
 credentials = Credentials("credentials", arguments.credentials_args(stack, control_plane, workloads, found))
 turns = Rollout("rollout", arguments.rollout_args(stack)).turns
 machines = {

@@ -8,6 +8,8 @@ from settings.result import BastionLogin, Connection, Login, Settings, SidecarPa
 from settings.route_models import Route
 from settings.source import load
 from settings.stack_file import from_stack_file
+from settings.traffic import mesh_host
+from settings.traffic_models import HostTraffic
 from settings.ways import routes_of
 from settings.workload_models import Probe, Service, VirtualMachine, Workload
 
@@ -17,6 +19,7 @@ __all__ = [
     "Cluster",
     "Connection",
     "EastWestGateway",
+    "HostTraffic",
     "Hosts",
     "Istio",
     "Login",
@@ -32,6 +35,7 @@ __all__ = [
     "Workload",
     "from_stack_file",
     "load",
+    "mesh_host",
     "parse",
     "routes_of",
     "service_host",
