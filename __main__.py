@@ -4,14 +4,17 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 import arguments
+import mesh_arguments
 import outputs
 import settings
 import traffic_arguments
 from components.control_plane import ControlPlane
 from components.credential import Credentials
 from components.gateways import EastWestGateway
+from components.policies import Policies
 from components.registration import Registration, RegistrationArgs
 from components.rollout import Rollout
+from components.services import MeshService
 from components.traffic import TrafficPolicy
 from components.virtual_machine import VirtualMachine
 from components.vm_namespace import VmNamespace
@@ -38,7 +41,9 @@ control_plane = ControlPlane("istio", arguments.control_plane_args(stack), on_cl
 asked = arguments.gateway_args(stack, control_plane)
 gateway = EastWestGateway("east-west", asked, on_cluster) if asked else None
 way = arguments.way_to_istiod(stack, control_plane, gateway)
-namespaces = {name: VmNamespace(name, args, on_cluster) for name, args in arguments.namespace_args(stack).items()}
+namespaces = {name: VmNamespace(name, args, on_cluster) for name, args in mesh_arguments.namespace_args(stack).items()}
+for name, rules in mesh_arguments.policies_args(stack, control_plane, namespaces).items():
+    Policies(name, rules, on_cluster)
 workloads = {
     name: Workload(
         name,
@@ -49,6 +54,10 @@ workloads = {
 }
 for host in stack.traffic:
     TrafficPolicy(host, traffic_arguments.policy_args(stack, host, control_plane, namespaces), on_cluster)
+services = {
+    name: MeshService(name, mesh_arguments.service_args(stack, name, control_plane, namespaces), on_cluster)
+    for name in stack.services
+}
 credentials = Credentials("credentials", arguments.credentials_args(stack, control_plane, workloads, found))
 turns = Rollout("rollout", arguments.rollout_args(stack)).turns
 machines = {
@@ -73,5 +82,5 @@ registration = Registration(
     ),
 )
 
-for name, value in outputs.of(stack, control_plane, way, gateway, workloads, registration).items():
+for name, value in outputs.of(stack, control_plane, way, gateway, workloads, services, registration).items():
     pulumi.export(name, value)

@@ -12,17 +12,18 @@ from components.gateways import SERVICE_PORTS, EastWestGateway, EastWestGatewayA
 from components.kubectl import ClusterAccess
 from components.rollout import RolloutArgs, Turn
 from components.ssh import SshLogin, agent_problem
-from components.vm_namespace import VmNamespace, VmNamespaceArgs
+from components.vm_namespace import VmNamespace
 from components.vm_plan import VirtualMachineArgs
 from components.ways import Way, service_ip
 from components.workload import StaticVm, Workload, WorkloadArgs
 from hosts.observe import Found
 from hosts.plan import Package, Route
 from hosts.sidecar_files import ISTIOD_PORT, secret_ttl
+from mesh_arguments import access_of
 from observation import observe
 from registration.credentials import Holder, certificate_seconds
 from registration.stack import declared_vms
-from settings import Login, Settings, routes_of, service_host
+from settings import Login, Settings, in_cluster_domain, protocol_of, routes_of, service_host
 
 NODE_PORTS = {"istiod": "tls-istiod", "webhook": "tls-webhook", "services": "tls", "status": "status-port"}
 """What the stack file calls the gateway's ports -> what its chart calls them."""
@@ -99,17 +100,10 @@ def _webhook_port(gateway: settings.EastWestGateway) -> int | None:
     return gateway.node_ports.webhook if gateway.service == "NodePort" else SERVICE_PORTS["tls-webhook"]
 
 
-def namespace_args(stack: Settings) -> dict[str, VmNamespaceArgs]:
-    """Every namespace that workloads are in."""
-    accounts: dict[str, set[str]] = {}
-    for workload in stack.workloads.values():
-        accounts.setdefault(workload.namespace, set()).add(workload.service_account)
-    return {name: VmNamespaceArgs(service_accounts=sorted(accounts[name])) for name in sorted(accounts)}
-
-
 def workload_args(stack: Settings, name: str, after: Sequence[pulumi.Resource]) -> WorkloadArgs:
     """One workload."""
     workload = stack.workloads[name]
+    host, service_ports = service_host(name, workload), workload.service.ports if workload.service else {}
     return WorkloadArgs(
         namespace=workload.namespace,
         service_account=workload.service_account,
@@ -119,14 +113,17 @@ def workload_args(stack: Settings, name: str, after: Sequence[pulumi.Resource]) 
         annotations=workload.annotations,
         ports=workload.ports,
         probe=workload.probe.model_dump(by_alias=True, exclude_none=True) if workload.probe else None,
-        host=service_host(name, workload),
-        service_ports=workload.service.ports if workload.service else {},
+        host=host,
+        service_entry=host is not None and not in_cluster_domain(host),
+        service_ports=service_ports,
+        protocols={port: protocol_of(port) for port in service_ports},
         guarded=[vm.address for vm in workload.meshed_vms.values()] if stack.istio.registration_guard else None,
         static_vms={
             vm_name: StaticVm(address=vm.address, labels=vm.labels, weight=vm.weight)
             for vm_name, vm in workload.vms.items()
             if vm.static
         },
+        access=access_of(stack, workload.access, workload.ports),
         after=after,
     )
 

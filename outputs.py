@@ -6,6 +6,7 @@ from typing import Any
 from components.control_plane import ControlPlane, certificate_digest
 from components.gateways import EastWestGateway
 from components.registration import Registration
+from components.services import MeshService
 from components.ways import Way
 from components.workload import Workload
 from settings import Settings
@@ -17,6 +18,7 @@ def of(
     way: Way,
     gateway: EastWestGateway | None,
     workloads: Mapping[str, Workload],
+    services: Mapping[str, MeshService],
     registration: Registration,
 ) -> dict[str, Any]:
     """Everything that the stack puts out, by name."""
@@ -41,6 +43,14 @@ def of(
                 "vms": list(workload.vms),
             }
             for name, workload in stack.workloads.items()
+        },
+        "services": {
+            name: {
+                "hosts": list(services[name].hosts),
+                "ports": dict(service.ports),
+                "namespace": service.namespace,
+            }
+            for name, service in stack.services.items()
         },
         "registration": registration.report,
     }

@@ -1,9 +1,9 @@
-"""A namespace for workloads on VMs, with the identities that they bear."""
+"""A namespace of the stack, with the identities that VMs in it bear."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_kubernetes as kubernetes
@@ -13,12 +13,33 @@ import pulumi_kubernetes as kubernetes
 class VmNamespaceArgs:
     """Who lives in the namespace."""
 
-    service_accounts: Sequence[str]
+    service_accounts: Sequence[str] = ()
     """Names, without repetition; `default` is there anyway."""
+    injection: str = "disabled"
+    """Which pods get a sidecar: `enabled`, `disabled`, `byPod`, or a revision or tag."""
+    revision: str = ""
+    """The control plane's, which injects where `enabled` says no other."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """More labels of the namespace."""
+
+
+def injection_labels(injection: str, revision: str) -> dict[str, str]:
+    """The labels by which istiod's webhooks know which pods to inject (`manifests/charts/istio-control`).
+
+    `istio-injection: enabled` means the default revision, so another control plane is named. Without any of the two
+    labels, a pod's own decides.
+    """
+    if injection == "byPod":
+        return {}
+    if injection == "disabled" or (injection == "enabled" and not revision):
+        return {"istio-injection": injection}
+    return {"istio.io/rev": revision if injection == "enabled" else injection}
 
 
 class VmNamespace(pulumi.ComponentResource):
-    """A namespace, named like the component, whose pods are never injected, and service accounts.
+    """A namespace, named like the component, and service accounts.
+
+    It is the same component whether VMs live in it or not: a namespace in which the first VM appears stays what it is.
 
     Creates a Namespace and ServiceAccounts. A changed name replaces all of them.
 
@@ -32,7 +53,7 @@ class VmNamespace(pulumi.ComponentResource):
         super().__init__("istiovm:index:VmNamespace", name, None, opts)
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
-            metadata={"name": name, "labels": {"istio-injection": "disabled"}},
+            metadata={"name": name, "labels": {**args.labels, **injection_labels(args.injection, args.revision)}},
             opts=pulumi.ResourceOptions(parent=self),
         )
         accounts = [

@@ -1,4 +1,4 @@
-"""An application on VMs as the mesh knows it: a WorkloadGroup that VMs register under, and a Service over them."""
+"""An application on VMs as the mesh knows it: a WorkloadGroup that VMs register under, and a service over them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.common import ISTIO_API, istio_object
+from components.policies import Access, authorization_policy
 from components.registration_guard import RegistrationGuard, RegistrationGuardArgs
+from components.services import MeshServiceArgs, ServicePort, service_entry
 from hosts.sidecar_files import canonical_labels
 
 CANONICAL_NAME = "service.istio.io/canonical-name"
@@ -48,13 +50,19 @@ class WorkloadArgs:
     probe: Mapping[str, Any] | None = None
     """`spec.probe` of the WorkloadGroup."""
     host: str | None = None
-    """Full name of the Service, `<service>.<namespace>.svc.<domain>`; None for no Service."""
+    """Full name of its service; None for no service."""
+    service_entry: bool = False
+    """Whether the service is a ServiceEntry: its host is no `<service>.<namespace>.svc.<domain>`."""
     service_ports: Mapping[str, int] = field(default_factory=dict)
-    """Ports of the Service by name, each leading to the workload's port of that name."""
+    """Ports of the service by name, each leading to the workload's port of that name."""
+    protocols: Mapping[str, str] = field(default_factory=dict)
+    """Protocols of a ServiceEntry's ports, by name."""
     guarded: Sequence[str] | None = None
     """The only addresses at which VMs may register; None for any."""
     static_vms: Mapping[str, StaticVm] = field(default_factory=dict)
     """VMs without a sidecar, by name."""
+    access: Sequence[Access] | None = None
+    """Who may reach it; None: everybody."""
     after: Sequence[pulumi.Resource] = ()
     """What must be there first: the control plane and the namespace."""
 
@@ -145,18 +153,31 @@ def service_spec(name: str, args: WorkloadArgs) -> dict[str, Any]:
     return {"selector": service_selector(name, args.labels), "ports": ports}
 
 
+def service_entry_args(name: str, args: WorkloadArgs, host: str) -> MeshServiceArgs:
+    """What a ServiceEntry over the workload is; pods that bear the label answer at the same ports as the VMs."""
+    return MeshServiceArgs(
+        namespace=args.namespace,
+        hosts=[host],
+        ports={
+            port: ServicePort(number=number, protocol=args.protocols.get(port, ""), target=args.ports[port])
+            for port, number in args.service_ports.items()
+        },
+        selector=service_selector(name, args.labels),
+    )
+
+
 def spiffe_identity(args: WorkloadArgs) -> str:
     """The identity that the workload's certificates bear."""
     return f"spiffe://{args.trust_domain}/ns/{args.namespace}/sa/{args.service_account}"
 
 
 class Workload(pulumi.ComponentResource):
-    """A WorkloadGroup and, where it has one, the Service over its VMs.
+    """A WorkloadGroup and, where it has one, the service over its VMs.
 
-    Creates a WorkloadGroup, a Service, a RegistrationGuard, and a WorkloadEntry for each VM without a sidecar. A
-    changed namespace or name replaces them.
+    Creates a WorkloadGroup, a Service or ServiceEntry, an AuthorizationPolicy, a RegistrationGuard, and a WorkloadEntry
+    for each VM without a sidecar. A changed namespace or name replaces them.
 
-    Outputs: `identity` (SPIFFE), `host` (full name of the Service, None without one), `group` (the manifest).
+    Outputs: `identity` (SPIFFE), `host` (full name of the service, None without one), `group` (the manifest).
     """
 
     identity: str
@@ -175,18 +196,15 @@ class Workload(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self, depends_on=list(args.after))
         self.group = workload_group(name, args)
         group = istio_object(f"{name}-group", self.group, child)
-        if args.host is not None:
-            kubernetes.core.v1.Service(
-                f"{name}-service",
-                metadata={
-                    "name": args.host.split(".")[0],
-                    "namespace": args.namespace,
-                    # The provider would wait for pods, and the endpoints here are VMs.
-                    "annotations": {"pulumi.com/skipAwait": "true"},
-                },
-                spec=service_spec(name, args),
-                opts=child,
-            )
+        if args.host is not None and args.service_entry:
+            manifest = service_entry(name, service_entry_args(name, args, args.host))
+            istio_object(f"{name}-service-entry", manifest, child)
+        elif args.host is not None:
+            _service(name, args, args.host, child)
+        if args.access is not None:
+            selector = service_selector(name, args.labels)
+            policy = authorization_policy(f"{name}-access", args.namespace, args.access, selector)
+            istio_object(f"{name}-access", policy, child)
         self.static_steps = {
             vm: {f"{vm}-static": istio_object(f"{vm}-static", static_entry(vm, static, self.group), child).id}
             for vm, static in args.static_vms.items()
@@ -196,6 +214,20 @@ class Workload(pulumi.ComponentResource):
         self.host = args.host
         self.ready = (group, *(part for guard in guards for part in guard.ready))
         self.register_outputs({"identity": self.identity, "host": self.host})
+
+
+def _service(name: str, args: WorkloadArgs, host: str, opts: pulumi.ResourceOptions) -> None:
+    kubernetes.core.v1.Service(
+        f"{name}-service",
+        metadata={
+            "name": host.split(".")[0],
+            "namespace": args.namespace,
+            # The provider would wait for pods, and the endpoints here are VMs.
+            "annotations": {"pulumi.com/skipAwait": "true"},
+        },
+        spec=service_spec(name, args),
+        opts=opts,
+    )
 
 
 def _guard(name: str, args: WorkloadArgs, addresses: Sequence[str], workload: Workload) -> RegistrationGuard:

@@ -1,11 +1,12 @@
 """The only reader of the stack's configuration: `load()` gives it checked, or one error that lists every problem."""
 
-from settings.checks import CLUSTER_DOMAIN, service_host
 from settings.models import Cluster, EastWestGateway, Hosts, Istio, StackConfig
 from settings.parsing import parse
 from settings.problems import Problem, SettingsError
+from settings.protocols import protocol_of
 from settings.result import BastionLogin, Connection, Login, Settings, SidecarPackage
 from settings.route_models import Route
+from settings.service_hosts import CLUSTER_DOMAIN, in_cluster_domain, service_host
 from settings.source import load
 from settings.stack_file import from_stack_file
 from settings.traffic import mesh_host
@@ -34,9 +35,11 @@ __all__ = [
     "VirtualMachine",
     "Workload",
     "from_stack_file",
+    "in_cluster_domain",
     "load",
     "mesh_host",
     "parse",
+    "protocol_of",
     "routes_of",
     "service_host",
 ]

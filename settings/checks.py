@@ -11,10 +11,12 @@ from typing import Any
 import yaml
 
 from settings.draft import Draft, Vm
+from settings.namespaces import RESERVED
 from settings.problems import Problem, join
+from settings.service_hosts import CLUSTER_DOMAIN, in_cluster_domain
+from settings.services import ports_twice
 from settings.workload_models import Workload
 
-CLUSTER_DOMAIN = "svc.cluster.local"
 ENVOY_PORTS = range(15000, 15091)
 """Ports that the sidecar takes for itself on a VM."""
 
@@ -22,7 +24,6 @@ PROXY_CONFIG = "proxy.istio.io/config"
 """The annotation whose YAML text is laid over the mesh's ProxyConfig."""
 
 _NAMING_LABELS = {"app", "app.kubernetes.io/name", "service.istio.io/canonical-name"}
-_NAMESPACES = {"default", "istio-system", "kube-node-lease", "kube-public", "kube-system"}
 _ISTIOD_VALUES = {
     "_internal_defaults_do_not_set": "give the keys below it at the top level",
     "base.validationFailurePolicy": "leave it out, it is Fail",
@@ -61,7 +62,6 @@ def check(draft: Draft) -> Iterator[Problem]:
         if workload.service is not None:
             yield from _service(name, workload)
         yield from _static(name, workload)
-    yield from _same_host(draft.workloads)
     yield from _vms_apart(draft.vms)
     yield from _vm_labels(draft.vms)
     yield from _ssh_ports(draft)
@@ -111,7 +111,7 @@ def _proxy_metadata(config: Any, *path: str) -> Iterator[Problem]:
 
 def _workload(name: str, workload: Workload) -> Iterator[Problem]:
     """Yield what is wrong with the namespace of a workload."""
-    if workload.namespace in _NAMESPACES:
+    if workload.namespace in RESERVED:
         yield Problem(
             path=join("workloads", name, "namespace"),
             what="a namespace that is the cluster's or Istio's own",
@@ -122,7 +122,7 @@ def _workload(name: str, workload: Workload) -> Iterator[Problem]:
 
 def _ports(name: str, workload: Workload) -> Iterator[Problem]:
     """Yield what is wrong with the ports of a workload and of its probe."""
-    yield from _twice(workload.ports, "workloads", name, "ports")
+    yield from ports_twice(workload.ports, "workloads", name, "ports")
     ports: dict[tuple[str, ...], int] = {("ports", port_name): port for port_name, port in workload.ports.items()}
     probe = workload.probe
     if probe is not None and probe.http_get is not None:
@@ -139,37 +139,23 @@ def _ports(name: str, workload: Workload) -> Iterator[Problem]:
             )
 
 
-def _twice(ports: Mapping[str, int], *path: str) -> Iterator[Problem]:
-    """Yield port numbers that stand in one map twice."""
-    first: dict[int, str] = {}
-    for name, port in ports.items():
-        if first.setdefault(port, name) != name:
-            other = join(*path, first[port])
-            yield Problem(path=join(*path, name), what=f"the port of {other} too", got=port, right="each port once")
-
-
 def _service(name: str, workload: Workload) -> Iterator[Problem]:
     """Yield what is wrong with a workload's service."""
     service = workload.service
     assert service is not None
     path = ("workloads", name, "service")
-    yield from _twice(service.ports, *path, "ports")
+    yield from ports_twice(service.ports, *path, "ports")
     for port_name in service.ports:
         if port_name not in workload.ports:
             known = f"one of {', '.join(workload.ports)}" if workload.ports else "name it under ports first"
             what = "names none of the workload's ports"
             yield Problem(path=join(*path, "ports", port_name), what=what, got=port_name, right=known)
-    if service.host is None:
-        return
     place = f"{workload.namespace}.{CLUSTER_DOMAIN}"
-    example = f"{name}.{place}"
-    if not service.host.endswith(f".{CLUSTER_DOMAIN}"):
-        what = f"a host outside of {CLUSTER_DOMAIN} is not supported yet"
-    elif not re.fullmatch(rf"[a-z]([-a-z0-9]*[a-z0-9])?\.{re.escape(place)}", service.host):
+    own = rf"[a-z]([-a-z0-9]*[a-z0-9])?\.{re.escape(place)}"
+    if service.host and in_cluster_domain(service.host) and not re.fullmatch(own, service.host):
         what = "not the name of a Service in the workload's namespace"
-    else:
-        return
-    yield Problem(path=join(*path, "host"), what=what, got=service.host, right=f"a name as in {example}")
+        right = f"a name as in {name}.{place}, or a host outside of the cluster's domain, as in {name}.mesh.internal"
+        yield Problem(path=join(*path, "host"), what=what, got=service.host, right=right)
 
 
 def _static(name: str, workload: Workload) -> Iterator[Problem]:
@@ -180,28 +166,6 @@ def _static(name: str, workload: Workload) -> Iterator[Problem]:
                 what = f"there is nothing to reach there: workloads.{name} names no ports"
                 right = f"name the application's ports in workloads.{name}.ports"
                 yield Problem(path=join("workloads", name, "vms", vm_name, "static"), what=what, right=right)
-
-
-def service_host(name: str, workload: Workload) -> str | None:
-    """Return the full name under which the mesh reaches a workload, if it has one."""
-    if workload.service is None:
-        return None
-    return workload.service.host or f"{name}.{workload.namespace}.{CLUSTER_DOMAIN}"
-
-
-def _same_host(workloads: Mapping[str, Workload]) -> Iterator[Problem]:
-    """Yield workloads that claim the same host name."""
-    first: dict[str, str] = {}
-    for name, workload in workloads.items():
-        host = service_host(name, workload)
-        if host is not None and first.setdefault(host, name) != name:
-            other = join("workloads", first[host], "service")
-            yield Problem(
-                path=join("workloads", name, "service", "host"),
-                what=f"the host of {other} too",
-                got=host,
-                right="a host of its own",
-            )
 
 
 def _vms_apart(vms: Sequence[Vm]) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from settings.ingress_models import IngressGateway
 from settings.model import Model
-from settings.namespace_models import Namespace
+from settings.namespace_models import MutualTlsMode, Namespace
 from settings.route_models import Route
 from settings.scalars import (
     Address,
@@ -77,6 +77,9 @@ class Istio(Model):
     """Whether the cluster refuses to register VMs of a workload at addresses that none of its `vms` has: without that,
     whoever has a VM's token can register any address, and take its traffic. `false` where VMs that are not in this
     stack register under its workloads too."""
+    mutual_tls: MutualTlsMode | None = None
+    """What sidecars of the whole mesh take: `STRICT`: mutual TLS only; `PERMISSIVE`: plain text too; `DISABLE`: plain
+    text only. A namespace's own `mutualTls` goes before it. Without it Istio's default: `PERMISSIVE`."""
     values: Mapping[str, Any] = {}
     """More values for the chart `istiod`, merged under the ones this program sets."""
     remove_crds: bool = False

@@ -82,9 +82,9 @@ ServiceName = Annotated[
 """A workload's name, which is also its Service's."""
 
 PortName = Annotated[
-    str, _text(_LABEL, "a port name (RFC 1123 label)", f"{_LOWER}, as in http or grpc-admin, at most 63 characters", 63)
+    str, _text(_LABEL, "a port name (RFC 1123 label)", f"{_LOWER}, as in http or grpc-admin, at most 62 characters", 62)
 ]
-"""A port's name; what stands before the first '-' is its protocol for Istio."""
+"""A port's name; what stands before the first '-' is its protocol for Istio, whose CRDs take at most 62 characters."""
 
 DnsName = Annotated[str, _text(_NAME, "a DNS name (RFC 1123 subdomain)", f"{_LOWER}, with '.' between labels", 253)]
 """A service account or trust domain."""
@@ -236,10 +236,16 @@ Network = Annotated[str, Kind("an IPv4 range", _network)]
 def _host_name(value: str) -> None:
     if not re.fullmatch(_NAME, value) or len(value) > 253:
         raise Refused("not a DNS name (RFC 1123 subdomain)", f"{_LOWER}, with '.' between labels")
+    if max(map(len, value.split("."))) > 63:
+        raise Refused("not a DNS name: a label is longer than 63 characters", "labels of at most 63 characters")
+    if value.split(".")[-1].isdigit():
+        raise Refused(
+            "not a name: its last label is a number, which istiod refuses", "a name, as in reviews.mesh.internal"
+        )
     if "." not in value:
         raise Refused(
             "a short host name: a ServiceEntry takes it literally, a VirtualService expands it, so the two never meet",
-            f"the full name, as in {value}.<namespace>.svc.cluster.local",
+            f"the full name, as in {value}.<namespace>.svc.cluster.local or {value}.mesh.internal",
         )
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from settings.access_models import AccessRule
 from settings.model import Model
 from settings.problems import wrong
 from settings.route_models import Route
@@ -104,9 +105,14 @@ class Service(Model):
     """The name under which the mesh reaches a workload."""
 
     host: HostName | None = None
-    """Its full name, `<service>.<namespace>.svc.cluster.local`. Without it the service is named like the workload."""
+    """Its full name: `<service>.<namespace>.svc.cluster.local` is a Kubernetes Service; one outside of `cluster.local`
+    is a ServiceEntry, with an address that Istio allocates, and resolved where a sidecar captures DNS. Without it a
+    Kubernetes Service that is named like the workload."""
     ports: Annotated[Mapping[PortName, Port], Field(min_length=1)]
     """Ports of the service by name; each name is one of the workload's ports, to which it leads."""
+    pods: bool = False
+    """Whether pods in the namespace, which this stack does not declare, may answer too: those that bear the label by
+    which the service finds the VMs."""
 
 
 _STATIC = {"address", "static", "weight", "labels"}
@@ -174,6 +180,9 @@ class Workload(Model):
     """How the sidecar finds out whether the application is healthy. Without it no VM gets beyond `registered`."""
     service: Service | None = None
     """The name under which the mesh reaches the workload. Without it there is none."""
+    access: Sequence[AccessRule] | None = None
+    """Who may reach the workload's VMs, and pods that bear its label: whom one of the rules lets in, here or in the
+    namespace's `access`. `[]`: nobody. Without it everybody. Its VMs' sidecars see to it; static VMs have none."""
     sidecar: Sidecar | None = None
     """The sidecar's packages for the workload's VMs, in place of `hosts.sidecar`."""
     rollout: Rollout | None = None

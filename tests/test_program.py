@@ -162,7 +162,7 @@ def test_the_bill_of_materials(done: Run) -> None:
 
 
 def test_outputs_are_the_contracts(done: Run) -> None:
-    assert set(done.values) == {"schemaVersion", "mesh", "workloads", "registration"}
+    assert set(done.values) == {"schemaVersion", "mesh", "workloads", "services", "registration"}
     assert done.values["schemaVersion"] == 1
     assert done.values["mesh"] == {
         "id": "mesh1",

@@ -6,6 +6,7 @@ import pulumi
 import pytest
 from recording import run
 
+from components.policies import Access
 from components.workload import (
     StaticVm,
     Workload,
@@ -190,3 +191,28 @@ def test_a_static_vm_is_one_workload_entry_and_shows_its_id() -> None:
     assert found.names == {"billing", "billing-group", "billing-service", "legacy-1-static"}
     entry = found["legacy-1-static"]
     assert (entry.type, entry.parent_name) == ("kubernetes:networking.istio.io/v1:WorkloadEntry", "billing")
+
+
+def test_a_host_outside_the_cluster_is_a_service_entry_over_vms_and_pods() -> None:
+    args = arguments(host="billing.mesh.internal", service_entry=True, protocols={"http": "HTTP"})
+    done = run(lambda: {"host": Workload("billing", args).host})
+    assert done.names == {"billing", "billing-group", "billing-service-entry"}
+    assert done["billing-service-entry"].inputs["metadata"] == {"name": "billing", "namespace": "vm-apps"}
+    assert done["billing-service-entry"].inputs["spec"] == {
+        "hosts": ["billing.mesh.internal"],
+        "location": "MESH_INTERNAL",
+        # VMs answer at the port of their entry, pods at the target.
+        "ports": [{"name": "http", "number": 80.0, "protocol": "HTTP", "targetPort": 8080.0}],
+        "resolution": "STATIC",
+        "workloadSelector": {"labels": {"app": "billing"}},
+    }
+    assert done.values["host"] == "billing.mesh.internal"
+
+
+def test_access_is_for_what_bears_the_workloads_name() -> None:
+    done = run(lambda: {"host": Workload("billing", arguments(access=[Access(ports=[8080])])).host})
+    assert done.names == {"billing", "billing-group", "billing-service", "billing-access"}
+    policy = done["billing-access"]
+    assert (policy.type, policy.parent_name) == ("kubernetes:security.istio.io/v1:AuthorizationPolicy", "billing")
+    assert policy.inputs["metadata"] == {"name": "billing-access", "namespace": "vm-apps"}
+    assert policy.inputs["spec"]["selector"] == {"matchLabels": {"app": "billing"}}

@@ -35,6 +35,7 @@ def test_defaults(stack: dict[str, Any], project: Path) -> None:
         "mesh_id": "mesh1",
         "trust_domain": "cluster.local",
         "registration_guard": True,
+        "mutual_tls": None,
         "values": {},
     }
     assert settings.east_west_gateway.service == "LoadBalancer"
