@@ -4,9 +4,9 @@ import re
 from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from settings.checks import CLUSTER_DOMAIN, service_host
 from settings.draft import Draft
 from settings.problems import Problem, join
+from settings.service_hosts import CLUSTER_DOMAIN, service_host
 from settings.service_models import MeshService
 from settings.traffic_models import Destination, HostTraffic, WeightedDestination
 from settings.traffic_rules import check_rules
