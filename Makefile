@@ -14,7 +14,7 @@ UNIT := $(PYTHON) -m pytest -m "not lab and not pulumi" --numprocesses 3 --dist 
 export ISTIO_VM_MESH_CACHE := $(CACHE)
 export PATH := $(VENV)/bin:$(PATH)
 
-.PHONY: help up preview status outputs manifests down shell kubectl test long unit lint format bench requirements docs sudoers
+.PHONY: help up preview status outputs manifests verify down shell kubectl test long unit lint format bench requirements docs sudoers
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -33,6 +33,9 @@ outputs: $(READY) ## Print the stack's outputs as JSON
 
 manifests: $(READY) ## Write every Kubernetes object of a stack, one file each (ARGS="--stack-file FILE --folder FOLDER")
 	@$(RUN) manifests $(ARGS)
+
+verify: $(READY) ## Check a mesh that is up, by requests of a pod and of the VMs (ARGS="--stack-file FILE")
+	@$(RUN) verify $(ARGS)
 
 down: $(READY) ## Destroy the stack, then remove everything of the lab but the tool cache
 	@$(RUN) down

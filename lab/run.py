@@ -70,6 +70,11 @@ def manifests(*args: str) -> int:
     return _command("manifests", *args, needs="helm")
 
 
+def verify(*args: str) -> int:
+    """Check the mesh of a stack that is up, without a lab: it needs kubectl."""
+    return _command("verify", *args, needs="kubectl")
+
+
 def _command(module: str, *args: str, needs: str) -> int:
     """Run one of the project's commands that need no lab; its tools stand in for what is absent.
 
@@ -110,6 +115,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "status": status,
     "outputs": outputs,
     "manifests": manifests,
+    "verify": verify,
     "down": down,
     "shell": shell,
     "kubectl": kubectl,

@@ -48,23 +48,51 @@ def look(targets: Mapping[str, Target], seconds: float = DEADLINE_SECONDS) -> di
 
 
 async def _look_at_all(targets: Mapping[str, Target], seconds: float) -> dict[str, Found]:
+    answers = await _run_on_all(targets, dict.fromkeys(targets, OBSERVE), seconds)
+    now = datetime.now(UTC)
+    return {
+        name: Found(unknown=ran.reason) if ran.reason else found(ran.status, ran.stdout, ran.stderr, now=now)
+        for name, ran in answers.items()
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """What came of a script on a VM."""
+
+    status: int | None = None
+    stdout: str = ""
+    stderr: str = ""
+    reason: str = ""
+    """Why nothing came of it; empty where it ran."""
+
+
+def run(targets: Mapping[str, Target], scripts: Mapping[str, str], seconds: float) -> dict[str, Ran]:
+    """Run a script on each VM, all at once and within a deadline."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(_run_on_all(targets, scripts, seconds))).result()
+
+
+async def _run_on_all(targets: Mapping[str, Target], scripts: Mapping[str, str], seconds: float) -> dict[str, Ran]:
     end = asyncio.get_running_loop().time() + seconds
     async with AsyncExitStack() as opened:
         ways = _Ways(opened)
-        answers = await asyncio.gather(*(_look_at(target, ways, end, seconds) for target in targets.values()))
+        answers = await asyncio.gather(
+            *(_run_on(target, scripts[name], ways, end, seconds) for name, target in targets.items())
+        )
     return dict(zip(targets, answers, strict=True))
 
 
-async def _look_at(target: Target, ways: _Ways, end: float, seconds: float) -> Found:
+async def _run_on(target: Target, script: str, ways: _Ways, end: float, seconds: float) -> Ran:
     try:
         async with asyncio.timeout_at(end):
             client = await ways.to(target)
-            done = await client.run(OBSERVE, check=False, errors="replace", stdin=asyncssh.DEVNULL)
+            done = await client.run(script, check=False, errors="replace", stdin=asyncssh.DEVNULL)
     except (OSError, asyncssh.Error, ValueError) as error:
         reason = _reason(error, target.connection, seconds)
     else:
-        return found(done.exit_status, str(done.stdout), str(done.stderr), now=datetime.now(UTC))
-    return Found(unknown=f"ssh to {target.address}:{target.connection.port}: {reason}")
+        return Ran(status=done.exit_status, stdout=str(done.stdout), stderr=str(done.stderr))
+    return Ran(reason=f"ssh to {target.address}:{target.connection.port}: {reason}")
 
 
 class _Ways:

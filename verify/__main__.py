@@ -1,0 +1,71 @@
+"""`python -m verify`: checks the mesh of a stack that is up, and prints a table. Exit code 0 only if nothing failed.
+
+It makes one namespace with one pod, and removes it, also when it is interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+from components.kubectl import ClusterAccess
+from observation.reader import Ran, Target, run
+from settings import Settings, SettingsError, from_stack_file
+from verify import plan
+from verify.judge import FAILED, table
+from verify.pod import ToolError, manifests, tool
+from verify.steps import rows
+
+LEAST_REQUESTS, REQUESTS = 100, 200
+VM_SECONDS = 90.0
+"""For everything that the VMs do."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Check; 0: all well, 1: something failed or could not be asked, 2: the stack file is refused."""
+    parser = argparse.ArgumentParser(prog="python -m verify", description="Check the mesh of a stack that is up.")
+    parser.add_argument("--stack-file", type=Path, required=True, help="the stack's configuration, Pulumi.<stack>.yaml")
+    parser.add_argument("--requests", type=int, default=REQUESTS, help=f"to hosts with weights ({REQUESTS})")
+    parser.add_argument("--image", help="of the pod: curl, iptables and Envoy (the mesh's proxy)")
+    options = parser.parse_args(argv)
+    if options.requests < LEAST_REQUESTS:
+        parser.error(f"--requests: {LEAST_REQUESTS} or more, or weights are not to be told from chance")
+    try:
+        stack = from_stack_file(options.stack_file, Path("Pulumi.yaml"))
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    signal.signal(signal.SIGTERM, _interrupt)
+    istio = stack.istio
+    image = options.image or f"{istio.hub}/proxyv2:{istio.tag or istio.version}"
+    excluded = [address for address, _, _ in plan.direct(stack).values()]
+    access = ClusterAccess(kubeconfig=stack.cluster.kubeconfig, context=stack.cluster.context)
+    try:
+        with tool(access, manifests(image, istio.revision, excluded)) as pod:
+            found = list(rows(pod, stack, lambda scripts: _on_vms(stack, scripts), options.requests))
+    except ToolError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the pod is removed\n")
+        return 130
+    sys.stdout.write(f"{table(found)}\n")
+    return 1 if any(row.verdict == FAILED for row in found) else 0
+
+
+def _on_vms(stack: Settings, scripts: Mapping[str, str]) -> Mapping[str, Ran]:
+    addresses = {name: vm.address for workload in stack.workloads.values() for name, vm in workload.vms.items()}
+    targets = {vm: Target(address=addresses[vm], connection=stack.connections[vm]) for vm in scripts}
+    return run(targets, scripts, VM_SECONDS)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

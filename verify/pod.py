@@ -1,0 +1,172 @@
+"""The tool: an injected pod with a server of its own, in a namespace of its own, which goes with all that is in it.
+
+Its image is the mesh's own proxy: that has curl, iptables and Envoy, and the nodes have it already. Envoy is its
+server, too, and says in a header whom its sidecar has seen as the client.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from components.kubectl import ClusterAccess
+from components.values import plain_revision
+
+NAME = "istio-vm-mesh-verify"
+"""Of the namespace, and of what is in it."""
+SEEN = "x-seen-client"
+"""Header of the server's answers: the client certificate's fields, as its sidecar hands them on."""
+READY_SECONDS, GONE_SECONDS = 120, 90
+_STAT = re.compile(
+    r"cluster\.outbound\|\d+\|(?P<subset>[^|]*)\|(?P<host>[^|;:]+?);?\.(?P<stat>[a-z_.]+): (?P<count>\d+)"
+)
+
+
+class ToolError(Exception):
+    """The tool, or what it stands on, does not work; nothing is known of the mesh."""
+
+
+def server() -> dict[str, Any]:
+    """Configuration of the tool's Envoy."""
+    types = "type.googleapis.com/envoy.extensions.filters"
+    answer = {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "verify\n"}}}
+    seen = {"header": {"key": SEEN, "value": "%REQ(x-forwarded-client-cert)%"}}
+    manager = {
+        "@type": f"{types}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "verify",
+        "forward_client_cert_details": "ALWAYS_FORWARD_ONLY",
+        "http_filters": [
+            {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{types}.http.router.v3.Router"}}
+        ],
+        "route_config": {
+            "virtual_hosts": [
+                {"name": "all", "domains": ["*"], "response_headers_to_add": [seen], "routes": [answer]},
+            ]
+        },
+    }
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    address = {"socket_address": {"address": "0.0.0.0", "port_value": 8080}}
+    return {"static_resources": {"listeners": [{"address": address, "filter_chains": [{"filters": filters}]}]}}
+
+
+def manifests(image: str, revision: str, excluded: Sequence[str]) -> list[dict[str, Any]]:
+    """The tool's objects.
+
+    Args:
+        image: Of the tool.
+        revision: Whose istiod injects it.
+        excluded: Addresses at which it talks past its sidecar when asked for them directly.
+    """
+    plain = plain_revision(revision)
+    label = {"istio.io/rev": plain} if plain else {"istio-injection": "enabled"}
+    annotations = {
+        "sidecar.istio.io/statsInclusionPrefixes": "cluster.outbound",
+        "proxy.istio.io/config": json.dumps({"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}}),
+        "traffic.sidecar.istio.io/excludeOutboundIPRanges": ",".join(f"{address}/32" for address in excluded),
+    }
+    container = {
+        "name": "tool",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["envoy", "--disable-hot-restart", "-l", "error", "--config-yaml", json.dumps(server())],
+        "ports": [{"name": "http", "containerPort": 8080}],
+        # To cut itself off from the hosts whose timeouts and retries it looks at; the node's network stays untouched.
+        "securityContext": {"runAsUser": 0, "capabilities": {"add": ["NET_ADMIN", "NET_RAW"]}},
+    }
+    here = {"name": NAME, "namespace": NAME}
+    spec = {"terminationGracePeriodSeconds": 1, "containers": [container]}
+    service = {"selector": {"app": NAME}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAME, "labels": label}},
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {**here, "labels": {"app": NAME}, "annotations": annotations},
+            "spec": spec,
+        },
+        {"apiVersion": "v1", "kind": "Service", "metadata": here, "spec": service},
+    ]
+
+
+@dataclass(frozen=True)
+class Tool:
+    """The pod, once it runs."""
+
+    access: ClusterAccess
+
+    def kubectl(self, *arguments: str, stdin: str = "", seconds: float = 60) -> str:
+        """What kubectl prints; raises ToolError where it fails or takes too long."""
+        access = self.access
+        argv = ["kubectl"]
+        argv += [f"--kubeconfig={access.kubeconfig_path}"] if access.kubeconfig else []
+        argv += [f"--context={access.context}"] if access.context else []
+        try:
+            done = subprocess.run([*argv, *arguments], input=stdin, capture_output=True, text=True, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise ToolError(f"kubectl {arguments[0]}: no end within {seconds:g} s") from None
+        except OSError as error:
+            raise ToolError(f"kubectl: {error.strerror}") from None
+        if done.returncode:
+            raise ToolError(f"kubectl {arguments[0]}: {done.stderr.strip()}")
+        return done.stdout
+
+    def run(self, script: str, seconds: float = 60) -> str:
+        """What a script prints in the pod, as an application there."""
+        return self.kubectl("exec", "-n", NAME, NAME, "-c", "tool", "--", "sh", "-c", script, seconds=seconds)
+
+    def proxy(self, path: str) -> str:
+        """What the pod's sidecar says of itself."""
+        request = ("pilot-agent", "request", "GET", path)
+        return self.kubectl("exec", "-n", NAME, NAME, "-c", "istio-proxy", "--", *request)
+
+    def counts(self, host: str, stat: str) -> dict[str, int]:
+        """A counter of the sidecar's about a host, by subset."""
+        found: dict[str, int] = {}
+        for match in _STAT.finditer(self.proxy("stats?usedonly&filter=outbound")):
+            if match["host"] == host and match["stat"] == stat:
+                found[match["subset"]] = found.get(match["subset"], 0) + int(match["count"])
+        return found
+
+    def endpoints(self, host: str) -> list[tuple[str, int]]:
+        """Addresses and ports to which the sidecar sends what is for a host."""
+        pattern = rf"^outbound\|\d+\|[^|]*\|{re.escape(host)};?::([\d.]+):(\d+)::"
+        found = re.findall(pattern, self.proxy("clusters"), flags=re.MULTILINE)
+        return sorted({(address, int(port)) for address, port in found})
+
+    @contextmanager
+    def cut_off(self, endpoints: Sequence[tuple[str, int]], *, refused: bool) -> Iterator[None]:
+        """The pod's sidecar gets no answer from some endpoints, or is refused there at once."""
+        end = "REJECT --reject-with tcp-reset" if refused else "DROP"
+        rules = [f"OUTPUT -p tcp -d {address} --dport {port} -j {end}" for address, port in endpoints]
+        self.run(" && ".join(f"iptables -I {rule}" for rule in rules))
+        try:
+            yield
+        finally:
+            self.run("; ".join(f"iptables -D {rule}" for rule in rules))
+
+
+@contextmanager
+def tool(access: ClusterAccess, objects: Sequence[dict[str, Any]]) -> Iterator[Tool]:
+    """The pod, ready; it goes at the end, whatever happens."""
+    found = Tool(access)
+    remove(found)
+    try:
+        found.kubectl(
+            "apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+        )
+        limit = f"--timeout={READY_SECONDS}s"
+        found.kubectl("wait", "-n", NAME, "--for=condition=Ready", f"pod/{NAME}", limit, seconds=READY_SECONDS + 10)
+        yield found
+    finally:
+        remove(found)
+
+
+def remove(found: Tool) -> None:
+    """Take the namespace away, be it of a run that was killed, and wait until it is gone."""
+    limit = f"--timeout={GONE_SECONDS}s"
+    found.kubectl("delete", "namespace", NAME, "--ignore-not-found", limit, seconds=GONE_SECONDS + 10)
