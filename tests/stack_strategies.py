@@ -1,0 +1,255 @@
+"""Stacks for hypothesis, right ones and spoiled ones: made from the settings' models, with values that are often right.
+
+`pruned` takes what is refused out of a stack until nothing is: what is left of a spoiled stack is tried like any other.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from hypothesis import strategies as st
+from settings_samples import DIGEST, HOST_KEY, PRIVATE_KEY
+
+from settings import Settings, SettingsError, parse
+from settings.model import Model
+from settings.namespace_models import Namespace
+from settings.service_models import MeshService
+from settings.traffic_models import HostTraffic
+from settings.workload_models import Workload
+
+Config = dict[str, Any]
+
+NAMESPACES = ["agree-1", "agree-2"]
+WORKLOADS = ["billing", "ledger"]
+SERVICES = ["files", "partner"]
+HOSTS = [f"{name}.{NAMESPACES[0]}.svc.cluster.local" for name in [*WORKLOADS, "pods"]]
+OUTER_HOSTS = ["files.example.com", "partner.example.com", "*.example.org", "x"]
+DURATIONS = ["2s", "250ms", "1h", "1.5s", "1ms", "0s", "0.1ms", "10", "90m", "1s1s", "100000h"]
+LABELS = [{"version": "v1"}, {"version": "v2"}, {"app": "billing"}, {"app": "billing", "version": "v1"}, {"a.b/c": ""}]
+ADDRESSES = [
+    "10.77.0.21",
+    "10.77.0.22",
+    "10.77.0.23",
+    "10.0.0.0/8",
+    "256.1.1.1",
+    "127.0.0.1",
+    "fd00::1",
+    "a.example.com",
+]
+REGIONS = ["eu", "us", "eu/a", "us/b/*", "*"]
+POOLS: Mapping[str, Sequence[Any]] = {
+    "host": [*HOSTS, *OUTER_HOSTS, "billing"],
+    "hosts": [*OUTER_HOSTS, HOSTS[0]],
+    "namespace": NAMESPACES,
+    "serviceAccount": ["billing", "ledger", "Upper"],
+    "subset": ["v1", "v2", "v3"],
+    "podSubsets": ["v1", "v2"],
+    "selector": LABELS,
+    "labels": LABELS,
+    "path": ["/", "/api", "/a b", "api", "/%"],
+    "paths": ["/", "/api/*", "*/info", "*", "/a*b", "a", "/{*}"],
+    "methods": ["GET", "POST", "get"],
+    "from": [*WORKLOADS, "agree-1/default", "agree-2/*", "*", "spiffe://cluster.local/ns/a/sa/b", "a b"],
+    "ports": [80, 8080, "http", 70000],
+    "exportTo": [".", "*", "~", "agree-2", "none"],
+    "addresses": ["240.1.1.1", "10.9.0.0/16", "10.9.0.0/33", "x"],
+    "address": ADDRESSES,
+    "retryOn": [
+        "5xx",
+        "connect-failure,reset,503",
+        "503",
+        "5xx,,",
+        "sometimes",
+        "cancelled,unavailable",
+        "retriable-4xx",
+    ],
+    "regex": ["a.*", "[a", "(?=x)", ".", "a{1001}"],
+    "exact": ["a", "/a", "", " "],
+    "prefix": ["a", "/a", "/", ""],
+    "grpcStatus": ["UNAVAILABLE", "14", "NONSENSE"],
+    "httpStatus": [200, 503, 418, 99, 600],
+    "subjectAltNames": ["spiffe://cluster.local/ns/a/sa/b", "a b", "x.example.com"],
+    "injection": ["enabled", "disabled", "byPod", "canary", "Bad_"],
+    "annotations": [{}, {"a.b/c": "d"}, {"proxy.istio.io/config": "concurrency: 1"}, {"proxy.istio.io/config": "["}],
+    "network": ["net1", "net2", "Net_3"],
+    "locality": REGIONS,
+    "failoverPriority": ["topology.kubernetes.io/region", "version", "topology.istio.io/network", "a=b", ""],
+    "httpHeaderName": ["x-user", "Cookie", "a b"],
+    "httpCookieName": ["user", ""],
+    "command": [["true"], ["sh", "-c", "x"], []],
+}
+"""Values by key, right ones first; others are by type alone."""
+KEYS: Mapping[str, Sequence[str]] = {
+    "ports": ["http", "grpc-a", "tcp-b", "https", "a", "-x"],
+    "targetPorts": ["http", "grpc-a"],
+    "headers": ["x-user", "x-a", "Upper", ":authority", "a b"],
+    "subsets": ["v1", "v2", "V"],
+    "distribute": REGIONS,
+    "failover": REGIONS,
+}
+SKIPPED = {"vms", "sidecar", "rollout", "ssh", "routes:Workload", "registrationGuard"}
+"""Keys that are about hosts, and whose values lead to no object."""
+
+
+def of_model(model: type[Model], seldom: Iterable[str] = ()) -> st.SearchStrategy[Config]:
+    """Whatever a model knows, each optional key in some of the cases."""
+    required: dict[str, st.SearchStrategy[Any]] = {}
+    optional: dict[str, st.SearchStrategy[Any]] = {}
+    for field in model.model_fields.values():
+        key = str(field.alias)
+        if key in SKIPPED or f"{key}:{model.__name__}" in SKIPPED:
+            continue
+        (required if field.is_required() else optional)[key] = of_type(field.annotation, key)
+    return st.fixed_dictionaries(required).flatmap(
+        lambda given: (
+            st.lists(st.sampled_from(sorted(optional)), max_size=4, unique=True).flatmap(
+                lambda keys: st.fixed_dictionaries({key: optional[key] for key in keys}).map(
+                    lambda more: {**given, **more}
+                )
+            )
+            if optional
+            else st.just(given)
+        )
+    )
+
+
+def of_type(annotation: Any, key: str) -> st.SearchStrategy[Any]:
+    """Values of a type, as far as possible from the pool of the key."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return of_type(arguments[0], key)
+    if origin in (Union, UnionType):
+        return st.one_of(*(of_type(part, key) for part in arguments if part is not type(None)))
+    if origin is Literal:
+        return st.sampled_from(arguments)
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        return of_model(annotation)
+    if key in POOLS and not (isinstance(origin, type) and issubclass(origin, Mapping) and key == "ports"):
+        values = _mostly_right(POOLS[key])
+        sequence = isinstance(origin, type) and issubclass(origin, Sequence)
+        return st.lists(values, max_size=2, min_size=1) if sequence and key != "command" else values
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        keys = st.sampled_from(KEYS.get(key, ["a", "b"]))
+        return st.dictionaries(keys, of_type(arguments[1], "value"), min_size=1, max_size=3)
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        return st.lists(of_type(arguments[0], key), min_size=1, max_size=3)
+    if annotation is bool:
+        return st.booleans()
+    if annotation is int:
+        return _mostly_right([1, 50, 2, 80, 100, 8080, 0, -1, 70000])
+    return _mostly_right([*DURATIONS, "v1", "a", "A b", ""])
+
+
+def _mostly_right(values: Sequence[Any]) -> st.SearchStrategy[Any]:
+    first = st.sampled_from(values[:2])
+    return st.one_of(first, first, first, st.sampled_from(values))
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> Config:
+    """Workloads with VMs that need no connection, in versions that traffic rules may tell apart."""
+    found: Config = {}
+    for number, name in enumerate(draw(st.lists(st.sampled_from(WORKLOADS), max_size=2, unique=True))):
+        said = draw(of_model(Workload))
+        vms = {
+            f"{name}-{count}": {"address": f"10.77.{number}.{20 + count}", "static": True, "labels": LABELS[count - 1]}
+            for count in (1, 2)
+        }
+        right = {"ports": {"http": 8080}, "service": {"ports": {"http": 80}}, "namespace": NAMESPACES[0]}
+        found[name] = {**said, **(right if draw(st.integers(0, 3)) else {}), "vms": vms}
+    return found
+
+
+@st.composite
+def traffic(draw: st.DrawFn) -> Config:
+    """Rules for hosts of the stack, most with two subsets that share the requests."""
+    found: Config = {}
+    for host in draw(st.lists(st.sampled_from([*HOSTS, *OUTER_HOSTS[:3]]), max_size=2, unique=True)):
+        said = draw(of_model(HostTraffic))
+        if draw(st.integers(0, 3)):
+            first = draw(st.sampled_from([90, 50, 100, 0, 101]))
+            said["subsets"] = {"v1": {"version": "v1"}, "v2": {"version": "v2"}}
+            said["routes"] = [{"subset": "v1", "weight": first}, {"subset": "v2", "weight": 100 - first}]
+            said["podSubsets"] = ["v1", "v2"] if host == HOSTS[2] else []
+        found[host] = said
+    return found
+
+
+@st.composite
+def stacks(draw: st.DrawFn) -> Config:
+    """A stack."""
+    named = st.dictionaries(st.sampled_from(SERVICES), of_model(MeshService), max_size=2)
+    spaces = st.dictionaries(st.sampled_from(NAMESPACES), of_model(Namespace), max_size=2)
+    parts = {"workloads": draw(workloads()), "traffic": draw(traffic()), "services": draw(named)}
+    mutual_tls = draw(st.sampled_from([{}, {"mutualTls": "STRICT"}, {"mutualTls": "PERMISSIVE"}]))
+    return {**base(), **parts, "namespaces": draw(spaces), "istio": {**base()["istio"], **mutual_tls}}
+
+
+def base() -> Config:
+    """What every stack needs besides; its files are `project`'s."""
+    return {
+        "cluster": {"name": "cluster1", "network": "net1"},
+        "istio": {"version": "1.31.1", "charts": "charts"},
+        "hosts": {
+            "sidecar": {"amd64": {"deb": {"url": "http://mirror/x.deb", "sha256": DIGEST}}},
+            "ssh": {"privateKeyFile": "id"},
+        },
+        "workloads": {},
+    }
+
+
+def project(folder: Path) -> Path:
+    """Make a folder with the files that `base` names."""
+    for chart in ("base", "istiod", "gateway"):
+        (folder / "charts" / chart).mkdir(parents=True)
+        (folder / "charts" / chart / "Chart.yaml").touch()
+    (folder / "id").write_text(PRIVATE_KEY)
+    (folder / "id").chmod(0o600)
+    (folder / "known_hosts").write_text(f"10.77.0.21 {HOST_KEY}\n")
+    return folder
+
+
+def pruned(stack: Config, folder: Path) -> tuple[Settings, Config]:
+    """The settings of a stack, and of it what is not refused."""
+    stack = copy.deepcopy(stack)
+    for _ in range(60):
+        try:
+            return parse(stack, project_dir=folder), stack
+        except SettingsError as error:
+            for problem in error.problems[:1]:
+                _take_out(stack, _keys(problem.path))
+    raise AssertionError(f"nothing of the stack is right: {stack}")
+
+
+def _keys(path: str) -> list[str | int]:
+    tokens = re.findall(r'\["((?:[^"\\]|\\.)*)"\]|^"((?:[^"\\]|\\.)*)"|\[(\d+)\]|([^.\[\]"]+)', path)
+    return [
+        int(number) if number else json.loads(f'"{quoted or first}"') if quoted or first else plain
+        for quoted, first, number, plain in tokens
+    ]
+
+
+def _take_out(stack: Any, keys: Sequence[str | int]) -> None:
+    """Take away what a path leads to; where something is missing, what it is missing in."""
+    way: list[tuple[Any, str | int]] = []
+    here = stack
+    for key in keys:
+        there = (
+            key in here
+            if isinstance(here, dict)
+            else isinstance(here, list) and isinstance(key, int) and key < len(here)
+        )
+        if not there:
+            break
+        way.append((here, key))
+        here = here[key]
+    assert way, keys
+    above, key = way[-1]
+    assert len(way) > 1 or key not in base(), keys
+    del above[key]
