@@ -86,13 +86,22 @@ POOLS: Mapping[str, Sequence[Any]] = {
 }
 """Values by key, right ones first; others are by type alone."""
 KEYS: Mapping[str, Sequence[str]] = {
-    "ports": ["http", "grpc-a", "tcp-b", "https", "a", "-x"],
+    "ports": ["http", "grpc-a", "tcp-b", "https", "a", "http2"],
     "targetPorts": ["http", "grpc-a"],
     "headers": ["x-user", "x-a", "Upper", ":authority", "a b"],
     "subsets": ["v1", "v2", "V"],
     "distribute": REGIONS,
     "failover": REGIONS,
 }
+PORTS: Sequence[Config] = [{"http": 80}, {"http": 80, "tcp-b": 9000}, {"https": 443}, {"grpc-a": 7000}]
+FOUND: Sequence[Config] = [
+    {"resolution": "STATIC", "endpoints": [{"address": "10.1.1.1"}, {"address": "10.1.1.2", "weight": 3}]},
+    {"resolution": "STATIC", "selector": {"app": "billing"}, "pods": True, "namespace": NAMESPACES[0]},
+    {"resolution": "DNS"},
+    {"resolution": "DNS_ROUND_ROBIN", "endpoints": [{"address": "a.example.com"}]},
+    {"resolution": "NONE"},
+]
+"""Ways in which a service finds who answers."""
 SKIPPED = {"vms", "sidecar", "rollout", "ssh", "routes:Workload", "registrationGuard"}
 """Keys that are about hosts, and whose values lead to no object."""
 
@@ -141,6 +150,8 @@ def of_type(annotation: Any, key: str) -> st.SearchStrategy[Any]:
         return st.lists(of_type(arguments[0], key), min_size=1, max_size=3)
     if annotation is bool:
         return st.booleans()
+    if annotation is int and key in ("value", "number"):
+        return _mostly_right([80, 8080, 9000, 443, 0, -1, 70000])
     if annotation is int:
         return _mostly_right([1, 50, 2, 80, 100, 8080, 0, -1, 70000])
     return _mostly_right([*DURATIONS, "v1", "a", "A b", ""])
@@ -161,7 +172,8 @@ def workloads(draw: st.DrawFn) -> Config:
             f"{name}-{count}": {"address": f"10.77.{number}.{20 + count}", "static": True, "labels": LABELS[count - 1]}
             for count in (1, 2)
         }
-        right = {"ports": {"http": 8080}, "service": {"ports": {"http": 80}}, "namespace": NAMESPACES[0]}
+        right: Config = {"ports": {"http": 8080}, "service": {"ports": {"http": 80}}, "namespace": NAMESPACES[0]}
+        right |= {"labels": {"app": name}, "serviceAccount": name}
         found[name] = {**said, **(right if draw(st.integers(0, 3)) else {}), "vms": vms}
     return found
 
@@ -184,9 +196,16 @@ def traffic(draw: st.DrawFn) -> Config:
 @st.composite
 def stacks(draw: st.DrawFn) -> Config:
     """A stack."""
-    named = st.dictionaries(st.sampled_from(SERVICES), of_model(MeshService), max_size=2)
+    services = draw(st.dictionaries(st.sampled_from(SERVICES), of_model(MeshService), max_size=2))
+    for name, service in services.items():
+        if draw(st.integers(0, 3)):
+            service |= {
+                "hosts": [f"{name}.example.com"],
+                "ports": draw(st.sampled_from(PORTS)),
+                **draw(st.sampled_from(FOUND)),
+            }
     spaces = st.dictionaries(st.sampled_from(NAMESPACES), of_model(Namespace), max_size=2)
-    parts = {"workloads": draw(workloads()), "traffic": draw(traffic()), "services": draw(named)}
+    parts = {"workloads": draw(workloads()), "traffic": draw(traffic()), "services": services}
     mutual_tls = draw(st.sampled_from([{}, {"mutualTls": "STRICT"}, {"mutualTls": "PERMISSIVE"}]))
     return {**base(), **parts, "namespaces": draw(spaces), "istio": {**base()["istio"], **mutual_tls}}
 
@@ -222,8 +241,9 @@ def pruned(stack: Config, folder: Path) -> tuple[Settings, Config]:
         try:
             return parse(stack, project_dir=folder), stack
         except SettingsError as error:
-            for problem in error.problems[:1]:
-                _take_out(stack, _keys(problem.path))
+            # One of each entry at a time: what else is wrong there may be wrong because of it.
+            for keys in {tuple(keys[:2]): keys for keys in map(_keys, [p.path for p in error.problems])}.values():
+                _take_out(stack, keys)
     raise AssertionError(f"nothing of the stack is right: {stack}")
 
 

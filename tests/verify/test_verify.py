@@ -1,0 +1,190 @@
+"""What `make verify` plans, and what it thinks of answers; the asking itself is tried on the lab."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from stack_strategies import base, project
+
+from settings import Settings, parse
+from settings.traffic_models import HostTraffic
+from verify import judge, plan
+from verify.__main__ import main
+from verify.bounds import bounds
+from verify.judge import FAILED, LEFT_OUT, OK, Row
+from verify.pod import NAME, manifests
+
+HOST = "billing.shop.svc.cluster.local"
+BILLING: dict[str, Any] = {
+    "namespace": "shop",
+    "serviceAccount": "billing",
+    "labels": {"app": "billing"},
+    "ports": {"tcp-admin": 9000, "http": 8080},
+    "probe": {"httpGet": {"path": "/healthz", "port": 8080}},
+    "service": {"ports": {"http": 80}},
+}
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Settings:
+    vms = {"billing-1": {"address": "10.77.0.21"}, "old-1": {"address": "10.77.0.29", "static": True}}
+    services = {
+        "partner": {"namespace": "shop", "hosts": ["partner.example.com"], "ports": {"http": 80}, "resolution": "DNS"},
+        "raw": {"namespace": "shop", "hosts": ["raw.example.com"], "ports": {"tcp": 1}, "resolution": "NONE"},
+    }
+    raw = {**base(), "workloads": {"billing": {**BILLING, "vms": vms}}, "services": services}
+    raw["hosts"]["ssh"]["knownHostsFile"] = "known_hosts"
+    raw["namespaces"] = {"shop": {"mutualTls": "STRICT"}}
+    return parse(raw, project_dir=project(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("requests", "percent", "wanted"),
+    [(200, 90, (165, 192)), (200, 10, (8, 35)), (100, 50, (34, 66)), (100, 0, (0, 0)), (100, 100, (100, 100))],
+)
+def test_bounds_are_those_of_the_binomial_distribution(requests: int, percent: int, wanted: tuple[int, int]) -> None:
+    assert bounds(requests, percent) == wanted
+
+
+def test_more_ways_to_err_make_wider_bounds() -> None:
+    (least, most), (lower, upper) = bounds(200, 50), bounds(200, 50, ways=10)
+    assert lower < least and most < upper
+
+
+def test_a_distribution_is_judged_by_each_subset() -> None:
+    weights = {"v1": 90, "v2": 10}
+    assert judge.distribution(HOST, weights, {"v1": 180, "v2": 20}).verdict == OK
+    assert judge.distribution(HOST, weights, {"v1": 100, "v2": 100}).verdict == FAILED
+    assert judge.distribution(HOST, {"v1": 100, "v2": 0}, {"v1": 199, "v2": 1}).verdict == FAILED
+    assert judge.distribution(HOST, weights, {}).verdict == FAILED
+
+
+def test_a_timeout_is_seen_by_its_status_and_its_time() -> None:
+    assert judge.timeout(HOST, 2, [(504, 2.01), (504, 2.3)]).verdict == OK
+    for answers in ([(504, 0.1)], [(504, 9.0)], [(503, 2.0)], [(504, 2.0), (200, 2.0)], []):
+        assert judge.timeout(HOST, 2, answers).verdict == FAILED
+
+
+def test_retries_are_counted() -> None:
+    assert judge.retries(HOST, 2, 3, 6).verdict == OK
+    assert judge.retries(HOST, 2, 3, 0).verdict == FAILED
+
+
+@pytest.mark.parametrize(
+    ("code", "guarded", "verdict"),
+    [
+        ("200", False, OK),
+        ("404", False, OK),
+        ("503", False, FAILED),
+        ("000", False, FAILED),
+        ("", False, FAILED),
+        ("403", False, FAILED),
+        ("403", True, LEFT_OUT),
+    ],
+)
+def test_an_answer_is_one_of_an_application(code: str, guarded: bool, verdict: str) -> None:
+    assert judge.answered("pod to VM", "billing", code, guarded=guarded).verdict == verdict
+
+
+def test_who_called_is_told_by_the_certificate() -> None:
+    wanted = "spiffe://cluster.local/ns/shop/sa/billing"
+    assert judge.identity("billing-1", wanted, f"By=spiffe://x;Hash=0;URI={wanted}").verdict == OK
+    assert judge.identity("billing-1", wanted, "URI=spiffe://cluster.local/ns/shop/sa/other").verdict == FAILED
+    assert judge.identity("billing-1", wanted, "") == Row(
+        "mTLS, VM to pod", "billing-1", FAILED, "the pod saw no certificate"
+    )
+
+
+def test_plain_text_is_refused_by_no_answer_at_all() -> None:
+    assert judge.plain_text("billing-1", True, 56, "000").verdict == OK
+    assert judge.plain_text("billing-1", True, 0, "200") == Row("plain text refused", "billing-1", FAILED, "HTTP 200")
+    # A machine that is off refuses nothing.
+    assert judge.plain_text("billing-1", True, 28, "000").verdict == FAILED
+    assert judge.plain_text("billing-1", False, 0, "").verdict == LEFT_OUT
+
+
+def test_addresses_of_the_mesh() -> None:
+    assert judge.resolved("a.example.com", ["240.240.0.7", "2001:2::7"], []).verdict == OK
+    assert judge.resolved("a.example.com", ["10.9.0.1"], ["10.9.0.0/24"]).verdict == OK
+    assert judge.resolved("a.example.com", ["93.184.216.34"], []).verdict == FAILED
+    assert judge.resolved("a.example.com", [], []).verdict == FAILED
+
+
+def test_the_plan(stack: Settings) -> None:
+    assert plan.targets(stack) == {"billing": plan.Target(host=HOST, port=80, path="/healthz")}
+    assert [(caller.vm, caller.identity) for caller in plan.callers(stack)] == [
+        ("billing-1", "spiffe://cluster.local/ns/shop/sa/billing")
+    ]
+    assert plan.direct(stack) == {"billing-1": ("10.77.0.21", 8080, True)}
+    # With resolution NONE a host has no address to resolve to.
+    assert plan.outside(stack) == {"partner.example.com": 80}
+    assert plan.routed(stack, "pods.shop.svc.cluster.local", 5000) == plan.Target(
+        host="pods.shop.svc.cluster.local", port=5000
+    )
+    assert plan.routed(stack, "pods.shop.svc.cluster.local") is None
+
+
+def test_weights_are_of_the_hosts_own_subsets() -> None:
+    routes = [{"subset": "v1", "weight": 90}, {"subset": "v2", "weight": 10}]
+    assert plan.weights(HostTraffic.model_validate({"routes": routes})) == {"v1": 90, "v2": 10}
+    assert plan.weights(HostTraffic.model_validate({"routes": [{"host": HOST}]})) == {}
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("2s", 2), ("250ms", 0.25), ("1.5m", 90), ("1h", 3600)])
+def test_seconds(text: str, wanted: float) -> None:
+    assert plan.seconds(text) == wanted
+
+
+def test_the_pod_is_injected_by_the_stacks_revision_and_talks_past_its_sidecar_to_vms_alone() -> None:
+    namespace, pod, _ = manifests("hub/proxyv2:1", "", ["10.77.0.21"])
+    assert namespace["metadata"] == {"name": NAME, "labels": {"istio-injection": "enabled"}}
+    excluded = pod["metadata"]["annotations"]["traffic.sidecar.istio.io/excludeOutboundIPRanges"]
+    assert (excluded, pod["spec"]["containers"][0]["image"]) == ("10.77.0.21/32", "hub/proxyv2:1")
+    assert manifests("i", "canary", [])[0]["metadata"]["labels"] == {"istio.io/rev": "canary"}
+
+
+def test_a_table_ends_with_how_many_are_what() -> None:
+    rows = [Row("weights", "a", OK, "90 of 100"), Row("timeout", "long-name", FAILED), Row("retries", "-", LEFT_OUT)]
+    assert judge.table(rows).splitlines() == [
+        "ok        weights  a          90 of 100",
+        "FAILED    timeout  long-name",
+        "left out  retries  -",
+        "3 checks: 1 ok, 1 FAILED, 1 left out",
+    ]
+
+
+KUBECTL = """#!/bin/sh
+echo "$*" >>"$(dirname "$0")/calls"
+case "$*" in *" wait "*|"wait "*) echo "error: timed out" >&2; exit 1 ;; esac
+"""
+
+
+def test_the_pod_goes_although_it_never_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = project(tmp_path)
+    (folder / "Pulumi.yaml").write_text("name: istio-vm-mesh\n")
+    config = {f"istio-vm-mesh:{key}": value for key, value in base().items()}
+    (folder / "stack.yaml").write_text(yaml.safe_dump({"config": config}))
+    (folder / "kubectl").write_text(KUBECTL)
+    (folder / "kubectl").chmod(0o755)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    assert main(["--stack-file", "stack.yaml"]) == 1
+    assert capsys.readouterr().err == "error: kubectl wait: error: timed out\n"
+    calls = [line.split()[0] for line in (folder / "calls").read_text().splitlines()]
+    assert calls == ["delete", "apply", "wait", "delete"]
+
+
+def test_too_few_requests_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--stack-file", "x", "--requests", "20"])
+    assert "--requests: 100 or more" in capsys.readouterr().err
+
+
+def test_the_pods_server_is_json_that_a_shell_need_not_read() -> None:
+    (_, pod, _) = manifests("i", "", [])
+    command = pod["spec"]["containers"][0]["command"]
+    assert json.loads(command[-1])["static_resources"]["listeners"]
