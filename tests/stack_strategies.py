@@ -215,6 +215,7 @@ def base() -> Config:
     return {
         "cluster": {"name": "cluster1", "network": "net1"},
         "istio": {"version": "1.31.1", "charts": "charts"},
+        "eastWestGateway": {"service": "none"},
         "hosts": {
             "sidecar": {"amd64": {"deb": {"url": "http://mirror/x.deb", "sha256": DIGEST}}},
             "ssh": {"privateKeyFile": "id"},

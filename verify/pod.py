@@ -138,6 +138,11 @@ class Tool:
         found = re.findall(pattern, self.proxy("clusters"), flags=re.MULTILINE)
         return sorted({(address, int(port)) for address, port in found})
 
+    def connected(self, host: str) -> bool:
+        """Whether the sidecar has connections to a host."""
+        pattern = rf"^outbound\|\d+\|[^|]*\|{re.escape(host)};?::[\d.]+:\d+::cx_active::(\d+)$"
+        return any(map(int, re.findall(pattern, self.proxy("clusters"), flags=re.MULTILINE)))
+
     @contextmanager
     def cut_off(self, endpoints: Sequence[tuple[str, int]], *, refused: bool) -> Iterator[None]:
         """The pod's sidecar gets no answer from some endpoints, or is refused there at once."""

@@ -6,7 +6,14 @@ import pulumi
 import pytest
 from recording import run
 
-from components.policies import Access, Policies, PoliciesArgs, authorization_policy, peer_authentication
+from components.policies import (
+    UNSEEN_BY_ANALYZE,
+    Access,
+    Policies,
+    PoliciesArgs,
+    authorization_policy,
+    peer_authentication,
+)
 from components.vm_namespace import VmNamespace, VmNamespaceArgs, injection_labels
 
 
@@ -28,7 +35,7 @@ def test_each_rule_asks_for_what_it_says_and_no_more() -> None:
     assert authorization_policy("billing-access", "vm-apps", rules, {"app": "billing"}) == {
         "apiVersion": "security.istio.io/v1",
         "kind": "AuthorizationPolicy",
-        "metadata": {"name": "billing-access", "namespace": "vm-apps"},
+        "metadata": {"name": "billing-access", "namespace": "vm-apps", "annotations": UNSEEN_BY_ANALYZE},
         "spec": {
             "action": "ALLOW",
             "selector": {"matchLabels": {"app": "billing"}},

@@ -39,11 +39,14 @@ def verify(stack: Stack, *flags: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def analyzed(stack: Stack) -> str:
-    """What `istioctl analyze` says of the whole cluster."""
+def analyzed(stack: Stack) -> list[str]:
+    """What `istioctl analyze` says of the cluster, but for namespaces that are not the stack's."""
     argv = ["istioctl", "analyze", "--all-namespaces", "--kubeconfig", str(PROJECT / ".lab/kubeconfig")]
     done = subprocess.run(argv, env=dict(stack.environment), capture_output=True, text=True, timeout=60)
-    return done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = (done.stdout + done.stderr).splitlines()
+    assert said, "it says at least that there is nothing to say"
+    return [line for line in said if "(Namespace default)" not in line and not line.startswith("✔")]
 
 
 @pytest.mark.parametrize("example", ["helloworld/Pulumi.helloworld.yaml"], indirect=True)
@@ -58,7 +61,7 @@ def test_helloworld_is_what_verify_measures(example: Stack, kubectl: Kubectl) ->
     assert sum(line.startswith("plain text refused") for line in found) == 2
     assert "6 retries of 3 refused requests (attempts: 2)" in done.stdout
     assert kubectl("get", "namespace", "istio-vm-mesh-verify", "--ignore-not-found") == "", "the tool is gone"
-    assert "No validation issues found" in analyzed(example)
+    assert analyzed(example) == []
 
     # The check is one: with other weights than the mesh has, it fails, and the one edit is one object in the plan.
     routes = example.config["traffic"][host]["routes"]
@@ -89,7 +92,7 @@ def test_the_page_gets_its_ratings_from_the_vm(example: Stack, kubectl: Kubectl)
         answer = "Hello version: v1, instance: billing-1\n200"
         eventually(lambda: asked(chain) == answer, seconds=60, what=f"the page has its ratings: {asked(chain)!r}")
         assert asked(f"{page}{ratings}").endswith("403"), "ratings lets in reviews alone"
-        assert "No validation issues found" in analyzed(example)
+        assert analyzed(example) == []
     finally:
         kubectl("delete", "-f", pods, "--wait=true")
 

@@ -36,6 +36,7 @@ def stack(tmp_path: Path) -> Settings:
     }
     raw = {**base(), "workloads": {"billing": {**BILLING, "vms": vms}}, "services": services}
     raw["hosts"]["ssh"]["knownHostsFile"] = "known_hosts"
+    raw["hosts"]["istiodAddress"] = "10.77.0.10"
     raw["namespaces"] = {"shop": {"mutualTls": "STRICT"}}
     return parse(raw, project_dir=project(tmp_path))
 
