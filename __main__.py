@@ -7,6 +7,7 @@ import arguments
 import mesh_arguments
 import outputs
 import settings
+import traffic_arguments
 from components.control_plane import ControlPlane
 from components.credential import Credentials
 from components.gateways import EastWestGateway
@@ -14,6 +15,7 @@ from components.policies import Policies
 from components.registration import Registration, RegistrationArgs
 from components.rollout import Rollout
 from components.services import MeshService
+from components.traffic import TrafficPolicy
 from components.virtual_machine import VirtualMachine
 from components.vm_namespace import VmNamespace
 from components.workload import Workload
@@ -50,6 +52,8 @@ workloads = {
     )
     for name, workload in stack.workloads.items()
 }
+for host in stack.traffic:
+    TrafficPolicy(host, traffic_arguments.policy_args(stack, host, control_plane, namespaces), on_cluster)
 services = {
     name: MeshService(name, mesh_arguments.service_args(stack, name, control_plane, namespaces), on_cluster)
     for name in stack.services

@@ -9,6 +9,8 @@ from settings.route_models import Route
 from settings.service_hosts import CLUSTER_DOMAIN, in_cluster_domain, service_host
 from settings.source import load
 from settings.stack_file import from_stack_file
+from settings.traffic import mesh_host
+from settings.traffic_models import HostTraffic
 from settings.ways import routes_of
 from settings.workload_models import Probe, Service, VirtualMachine, Workload
 
@@ -18,6 +20,7 @@ __all__ = [
     "Cluster",
     "Connection",
     "EastWestGateway",
+    "HostTraffic",
     "Hosts",
     "Istio",
     "Login",
@@ -34,6 +37,7 @@ __all__ = [
     "from_stack_file",
     "in_cluster_domain",
     "load",
+    "mesh_host",
     "parse",
     "protocol_of",
     "routes_of",

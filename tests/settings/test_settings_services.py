@@ -141,6 +141,30 @@ def test_the_mesh_without_mutual_tls_lets_nobody_prove_who_calls(
     assert problems(stack) == []
 
 
+def test_subsets_of_an_entrys_host_need_endpoints(stack: dict[str, Any], problems: Callable[..., list[str]]) -> None:
+    fixed = [{"address": "10.0.0.9", "labels": {"version": "v0"}}]
+    stack["services"] = {
+        "a": entry(selector={"app": "billing"}),
+        "b": entry(hosts=["b.internal"], endpoints=fixed),
+        "c": entry(hosts=["c.internal"], selector={"app": "billing"}, pods=True),
+        "d": entry(hosts=["d.internal"], resolution="DNS"),
+    }
+    hosts = ("a.mesh.internal", "b.internal", "c.internal", "d.internal")
+
+    def told(version: str, **more: Any) -> list[str]:
+        rules = {"subsets": {"x": {"version": version}}, "routes": [{"subset": "x"}], **more}
+        stack["traffic"] = dict.fromkeys(hosts, rules)
+        return [problem.split(", ")[0] for problem in problems(stack)]
+
+    nobody = 'subsets.x: labels that no VM or endpoint of the host bears (got "version='
+    assert told("v2") == [f'traffic["b.internal"].{nobody}v2")']
+    assert told("v0") == [f'traffic["a.mesh.internal"].{nobody}v0")']
+    assert told("v3") == [f'traffic["{host}"].{nobody}v3")' for host in hosts[:2]]
+    assert told("v3", podSubsets=["x"]) == []
+    stack["workloads"]["billing"]["vms"] = {}
+    assert told("v2") == [f'traffic["{host}"].{nobody}v2")' for host in hosts[:2]]
+
+
 @given(data=st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_spoiled_services_and_policies_are_refused_with_paths(
