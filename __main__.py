@@ -5,6 +5,7 @@ import pulumi_kubernetes as kubernetes
 
 import arguments
 import mesh_arguments
+import migration_arguments
 import outputs
 import settings
 import traffic_arguments
@@ -36,6 +37,7 @@ on_cluster = pulumi.ResourceOptions(providers=[provider])
 
 if problem := arguments.agent_warning(stack):
     pulumi.log.warn(problem)
+moves = migration_arguments.migration_steps(stack)
 found = arguments.look_at_hosts(stack)
 control_plane = ControlPlane("istio", arguments.control_plane_args(stack), on_cluster)
 asked = arguments.gateway_args(stack, control_plane)
@@ -53,7 +55,7 @@ workloads = {
     for name, workload in stack.workloads.items()
 }
 for host in stack.traffic:
-    TrafficPolicy(host, traffic_arguments.policy_args(stack, host, control_plane, namespaces), on_cluster)
+    TrafficPolicy(host, traffic_arguments.policy_args(stack, host, control_plane, namespaces, moves), on_cluster)
 services = {
     name: MeshService(name, mesh_arguments.service_args(stack, name, control_plane, namespaces), on_cluster)
     for name in stack.services

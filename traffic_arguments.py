@@ -6,24 +6,35 @@ from typing import Any
 from components.control_plane import ControlPlane
 from components.traffic import TrafficPolicyArgs
 from components.vm_namespace import VmNamespace
-from settings import HostTraffic, Settings, mesh_host
+from migration.decision import Step
+from migration_arguments import annotations, moved
+from settings import HostTraffic, Settings, mesh_host, subsets_in_use
 from settings.model import Model
 from settings.traffic_models import Abort, Delay, Destination, MatchRule, Rule, WeightedDestination
 from settings.traffic_policy_models import Locality
 
 
 def policy_args(
-    stack: Settings, host: str, control_plane: ControlPlane, namespaces: Mapping[str, VmNamespace]
+    stack: Settings,
+    host: str,
+    control_plane: ControlPlane,
+    namespaces: Mapping[str, VmNamespace],
+    moves: Mapping[str, Step],
 ) -> TrafficPolicyArgs:
     """One host's traffic rules."""
     traffic, found = stack.traffic[host], mesh_host(host, stack.workloads, stack.services)
     assert found is not None, "settings refuse a host that nobody declares"
+    move = traffic.migration
+    sides = {move.source, move.to} if move else set()
+    used = subsets_in_use(stack.traffic, host)
     return TrafficPolicyArgs(
         host=host,
         namespace=found.namespace,
-        subsets=traffic.subsets,
+        subsets={name: labels for name, labels in traffic.subsets.items() if name not in sides},
         policy=traffic_policy(traffic),
-        rules=http_rules(host, traffic),
+        moving={name: labels for name, labels in traffic.subsets.items() if name in sides & used},
+        rules=http_rules(host, moved(traffic, moves.get(host))),
+        annotations=annotations(moves.get(host)),
         after=[*control_plane.ready, *(namespaces[found.namespace].ready if found.namespace in namespaces else ())],
     )
 

@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
+import pulumi_command as command
+import pulumi_kubernetes as kubernetes
 
 from components.common import ISTIO_API, istio_object
+from components.entry import FORGOTTEN_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +28,15 @@ class TrafficPolicyArgs:
     """The host's own namespace: a DestinationRule elsewhere would not hold for clients in other namespaces."""
     subsets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Labels of each subset's VMs and pods, by name."""
+    moving: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The same of those that a migration is between. Each has a DestinationRule of its own, which goes only once no
+    route leads to it any more."""
     policy: Mapping[str, Any] = field(default_factory=dict)
     """`spec.trafficPolicy` of the DestinationRule."""
     rules: Sequence[Mapping[str, Any]] = ()
     """`spec.http` of the VirtualService; the first that matches a request holds."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """Annotations of the VirtualService."""
     after: Sequence[pulumi.Resource] = ()
     """What must be there first: the control plane and the namespace."""
 
@@ -51,18 +59,32 @@ def destination_rule(args: TrafficPolicyArgs) -> dict[str, Any] | None:
     return _object("DestinationRule", args, spec)
 
 
+def moving_subset(name: str, args: TrafficPolicyArgs) -> dict[str, Any]:
+    """The DestinationRule of one subset of a migration; istiod lays all those of a host together.
+
+    https://istio.io/latest/docs/ops/best-practices/traffic-management/#split-virtual-services
+    """
+    spec = {"host": args.host, "subsets": [{"name": name, "labels": dict(args.moving[name])}]}
+    manifest = _object("DestinationRule", args, spec)
+    return {**manifest, "metadata": {**manifest["metadata"], "name": f"{name}.{args.host}"}}
+
+
 def virtual_service(args: TrafficPolicyArgs) -> dict[str, Any] | None:
     """The VirtualService's manifest; None where the host needs none."""
     if not args.rules:
         return None
-    return _object("VirtualService", args, {"hosts": [args.host], "http": [dict(rule) for rule in args.rules]})
+    manifest = _object("VirtualService", args, {"hosts": [args.host], "http": [dict(rule) for rule in args.rules]})
+    if args.annotations:
+        manifest["metadata"]["annotations"] = dict(args.annotations)
+    return manifest
 
 
 class TrafficPolicy(pulumi.ComponentResource):
     """What holds for requests to a host.
 
     Creates a DestinationRule where there are subsets or a policy, and after it a VirtualService where there are rules,
-    since a route to a subset that is not there yet would fail. Another host or namespace replaces them.
+    since a route to a subset that is not there yet would fail. Each subset of a migration has a DestinationRule of its
+    own, and a Command that waits, when it goes, until no proxy leads there. Another host or namespace replaces them.
 
     Outputs: `host`.
     """
@@ -72,7 +94,9 @@ class TrafficPolicy(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: TrafficPolicyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("istiovm:index:TrafficPolicy", name, None, opts)
-        made: list[pulumi.Resource] = []
+        made: list[pulumi.Resource] = [
+            self._moving(f"{name}-{subset}", moving_subset(subset, args), args.after) for subset in args.moving
+        ]
         for role, manifest in (
             ("destination-rule", destination_rule(args)),
             ("virtual-service", virtual_service(args)),
@@ -82,3 +106,17 @@ class TrafficPolicy(pulumi.ComponentResource):
                 made.append(istio_object(f"{name}-{role}", manifest, child))
         self.ready = tuple(made)
         self.register_outputs({"host": args.host})
+
+    def _moving(
+        self, name: str, manifest: Mapping[str, Any], after: Sequence[pulumi.Resource]
+    ) -> kubernetes.apiextensions.CustomResource:
+        """Make the DestinationRule of a subset that is to go after the routes to it, not before."""
+        child = pulumi.ResourceOptions(parent=self, depends_on=list(after))
+        subset = istio_object(f"{name}-subset", manifest, child)
+        command.local.Command(
+            f"{name}-unused",
+            create=":",
+            delete=f"sleep {FORGOTTEN_SECONDS}",
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[subset]),
+        )
+        return subset

@@ -1,4 +1,4 @@
-"""Asks every VM what has changed on it: one event loop, one connection a VM, one deadline for all.
+"""Asks every VM, as what has changed on it: one event loop, one connection a VM, one deadline for all.
 
 Host keys are checked and VMs logged in to as for the stack's commands. Private keys stay in this process's memory.
 """
@@ -39,60 +39,57 @@ class Target:
     connection: Connection
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a VM said to a command."""
+
+    status: int | None = None
+    """The command's exit status; None where it was ended by a signal, or never began."""
+    output: str = ""
+    errors: str = ""
+    unknown: str = ""
+    """Why it did not get that far; empty where it did."""
+
+
 def look(targets: Mapping[str, Target], seconds: float = DEADLINE_SECONDS) -> dict[str, Found]:
-    """What is found on each VM, in a thread of its own: the caller may itself be run by an event loop."""
-    if not targets:
-        return {}
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: asyncio.run(_look_at_all(targets, seconds))).result()
-
-
-async def _look_at_all(targets: Mapping[str, Target], seconds: float) -> dict[str, Found]:
-    answers = await _run_on_all(targets, dict.fromkeys(targets, OBSERVE), seconds)
+    """What is found on each VM."""
     now = datetime.now(UTC)
     return {
-        name: Found(unknown=ran.reason) if ran.reason else found(ran.status, ran.stdout, ran.stderr, now=now)
-        for name, ran in answers.items()
+        name: Found(unknown=answer.unknown)
+        if answer.unknown
+        else found(answer.status, answer.output, answer.errors, now=now)
+        for name, answer in ask(targets, dict.fromkeys(targets, OBSERVE), seconds).items()
     }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ran:
-    """What came of a script on a VM."""
-
-    status: int | None = None
-    stdout: str = ""
-    stderr: str = ""
-    reason: str = ""
-    """Why nothing came of it; empty where it ran."""
-
-
-def run(targets: Mapping[str, Target], scripts: Mapping[str, str], seconds: float) -> dict[str, Ran]:
-    """Run a script on each VM, all at once and within a deadline."""
+def ask(targets: Mapping[str, Target], commands: Mapping[str, str], seconds: float) -> dict[str, Answer]:
+    """What each VM says to its command, in a thread of its own: the caller may itself be run by an event loop."""
+    if not targets:
+        return {}
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: asyncio.run(_run_on_all(targets, scripts, seconds))).result()
+        return pool.submit(lambda: asyncio.run(_ask_all(targets, commands, seconds))).result()
 
 
-async def _run_on_all(targets: Mapping[str, Target], scripts: Mapping[str, str], seconds: float) -> dict[str, Ran]:
+async def _ask_all(targets: Mapping[str, Target], commands: Mapping[str, str], seconds: float) -> dict[str, Answer]:
     end = asyncio.get_running_loop().time() + seconds
     async with AsyncExitStack() as opened:
         ways = _Ways(opened)
         answers = await asyncio.gather(
-            *(_run_on(target, scripts[name], ways, end, seconds) for name, target in targets.items())
+            *(_ask(target, commands[name], ways, end, seconds) for name, target in targets.items())
         )
     return dict(zip(targets, answers, strict=True))
 
 
-async def _run_on(target: Target, script: str, ways: _Ways, end: float, seconds: float) -> Ran:
+async def _ask(target: Target, command: str, ways: _Ways, end: float, seconds: float) -> Answer:
     try:
         async with asyncio.timeout_at(end):
             client = await ways.to(target)
-            done = await client.run(script, check=False, errors="replace", stdin=asyncssh.DEVNULL)
+            done = await client.run(command, check=False, errors="replace", stdin=asyncssh.DEVNULL)
     except (OSError, asyncssh.Error, ValueError) as error:
         reason = _reason(error, target.connection, seconds)
     else:
-        return Ran(status=done.exit_status, stdout=str(done.stdout), stderr=str(done.stderr))
-    return Ran(reason=f"ssh to {target.address}:{target.connection.port}: {reason}")
+        return Answer(status=done.exit_status, output=str(done.stdout), errors=str(done.stderr))
+    return Answer(unknown=f"ssh to {target.address}:{target.connection.port}: {reason}")
 
 
 class _Ways:

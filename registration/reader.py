@@ -38,6 +38,8 @@ API_SECONDS = 5
 PROBE_SECONDS = 3
 """How long a VM's ssh port may take to answer."""
 POLL_SECONDS = 0.5
+NO_ANSWER = "the Kubernetes API gave no answer: "
+"""What kubectl's own words come after."""
 
 
 class ApiError(Exception):
@@ -75,27 +77,33 @@ def read(request: Request, sources: Sources) -> tuple[dict[str, Any], str]:
 
 def kubectl_get(kubeconfig: str | None, context: str | None) -> Callable[[str], Mapping[str, Any] | None]:
     """A `get` that asks the API through kubectl, which knows every way to log in."""
+
+    def get(path: str) -> Mapping[str, Any] | None:
+        text = kubectl_run(kubeconfig, context, 2 * API_SECONDS, "get", "--raw", path)
+        return None if text is None else dict(json.loads(text))
+
+    return get
+
+
+def kubectl_run(kubeconfig: str | None, context: str | None, seconds: float, *arguments: str) -> str | None:
+    """What kubectl prints; None where what it was to look at is not there, `ApiError` where it fails."""
     command = ["kubectl", f"--request-timeout={API_SECONDS}s"]
     command += [f"--kubeconfig={Path(kubeconfig).expanduser()}"] if kubeconfig else []
     command += [f"--context={context}"] if context else []
-
-    def get(path: str) -> Mapping[str, Any] | None:
-        try:
-            done = subprocess.run(
-                [*command, "get", "--raw", path], capture_output=True, text=True, timeout=2 * API_SECONDS, check=False
-            )
-        except FileNotFoundError:
-            raise ApiError("kubectl is not on PATH") from None
-        except subprocess.TimeoutExpired:
-            raise ApiError(f"the Kubernetes API did not answer within {2 * API_SECONDS} s") from None
-        if done.returncode == 0:
-            return dict(json.loads(done.stdout))
-        if "(NotFound)" in done.stderr:
-            return None
-        said = [line for line in done.stderr.strip().splitlines() if line]
-        raise ApiError(f"the Kubernetes API gave no answer: {said[-1] if said else 'kubectl failed'}")
-
-    return get
+    try:
+        done = subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, timeout=max(seconds, 0.1), check=False
+        )
+    except FileNotFoundError:
+        raise ApiError("kubectl is not on PATH") from None
+    except subprocess.TimeoutExpired:
+        raise ApiError(f"the Kubernetes API did not answer within {seconds:.3g} s") from None
+    if done.returncode == 0:
+        return done.stdout
+    if "(NotFound)" in done.stderr:
+        return None
+    said = [line for line in done.stderr.strip().splitlines() if line]
+    raise ApiError(f"{NO_ANSWER}{said[-1] if said else 'kubectl failed'}")
 
 
 def tcp_probe(address: str, port: int) -> Reachability:

@@ -9,7 +9,7 @@ from settings.route_models import Route
 from settings.service_hosts import CLUSTER_DOMAIN, in_cluster_domain, service_host
 from settings.source import load
 from settings.stack_file import from_stack_file
-from settings.traffic import mesh_host
+from settings.traffic import mesh_host, subsets_in_use
 from settings.traffic_models import HostTraffic
 from settings.ways import routes_of
 from settings.workload_models import Probe, Service, VirtualMachine, Workload
@@ -42,4 +42,5 @@ __all__ = [
     "protocol_of",
     "routes_of",
     "service_host",
+    "subsets_in_use",
 ]

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from settings.checks import check
 from settings.draft import draft_of
 from settings.ingress import check_ingress
+from settings.migration import check_migrations
 from settings.models import StackConfig
 from settings.namespaces import check_namespaces
 from settings.problems import UNSHOWN, Problem, SettingsError
@@ -43,7 +44,15 @@ def parse(
     given = {str(key): value for key, value in raw.items() if value not in (None, "")}
     problems = [*found, *_shape(given)]
     draft = draft_of(given)
-    for check_part in (check, check_ways, check_ingress, check_namespaces, check_services, check_traffic):
+    for check_part in (
+        check,
+        check_ways,
+        check_ingress,
+        check_namespaces,
+        check_services,
+        check_traffic,
+        check_migrations,
+    ):
         problems += check_part(draft)
     references = References(project_dir)
     references.follow(draft, key_is_encrypted="sshPrivateKey" in sealed and "sshPrivateKey" not in given)

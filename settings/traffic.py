@@ -66,11 +66,22 @@ def check_traffic(draft: Draft) -> Iterator[Problem]:
                 yield from _destination(host, destination, draft, "traffic", host, *keys, *more)
 
 
-def _led_to(host: str, traffic: HostTraffic) -> Iterator[tuple[str, str | None]]:
+def _led_to(host: str, traffic: HostTraffic, *, ended: bool = False) -> Iterator[tuple[str, str | None]]:
     """Yield the hosts and subsets that a host's rules lead to."""
     for _, rule in traffic.rules:
         for _, destination in rule.destinations:
             yield destination.host or host, destination.subset
+    move = traffic.migration
+    if move is not None:
+        yield host, move.to
+        if not (ended and move.at == 100):
+            yield host, move.source
+
+
+def subsets_in_use(traffic: Mapping[str, HostTraffic], host: str) -> set[str]:
+    """Return the subsets of a host to which some rule leads; a migration that is finished leads to one only."""
+    found = {to for name, rules in traffic.items() for place, to in _led_to(name, rules, ended=True) if place == host}
+    return {subset for subset in found if subset is not None}
 
 
 def _protocol(host: str, traffic: HostTraffic, draft: Draft) -> Iterator[Problem]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
+from settings.migration_models import Migration
 from settings.model import Model
 from settings.problems import wrong
 from settings.scalars import DnsLabel, HostName, LabelKey, LabelValue, Port, Seconds
@@ -234,6 +235,8 @@ class HostTraffic(Rule):
     pod_subsets: Sequence[DnsLabel] = ()
     """Subsets that are of pods, or of VMs that are not in this stack: nothing here shows that somebody bears their
     labels. Every other subset of a workload's host has at least one of the workload's VMs."""
+    migration: Migration | None = None
+    """The move of its requests from one subset to another, in place of `routes`."""
 
     matches: Sequence[MatchRule] = ()
     """Rules for some requests; the first that matches a request holds for it."""
@@ -247,7 +250,7 @@ class HostTraffic(Rule):
     @property
     def acts(self) -> bool:
         """Whether requests are treated in another way than without rules."""
-        return bool(self.matches) or super().acts
+        return bool(self.matches or self.migration) or super().acts
 
     @property
     def rules(self) -> list[tuple[tuple[str | int, ...], Rule]]:

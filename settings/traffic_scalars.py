@@ -47,6 +47,15 @@ def _part(value: int) -> None:
 Part = Annotated[int, Kind("a number from 1 to 100", _part)]
 """A share in per cent that is not none."""
 
+
+def _percent(value: float) -> None:
+    if not 0 <= value <= 100:
+        raise Refused("not from 0 to 100", "a share in per cent, as in 0.5")
+
+
+Percent = Annotated[float, Kind("a number from 0 to 100, fractions too", _percent)]
+"""A share in per cent that need not be whole."""
+
 # `supportedRetryOnPolicies` in Istio's pkg/config/validation/validation.go.
 _RETRY_ON = (
     "5xx",

@@ -7,13 +7,13 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from observation.reader import Ran
+from observation.reader import Answer
 from settings import HostTraffic, Settings
 from verify import judge, plan
 from verify.judge import LEFT_OUT, Row
 from verify.pod import NAME, SEEN, Tool, ToolError
 
-OnVms = Callable[[Mapping[str, str]], Mapping[str, Ran]]
+OnVms = Callable[[Mapping[str, str]], Mapping[str, Answer]]
 """Runs a script on each VM, by name."""
 LONGEST_SECONDS = 30.0
 """Timeouts longer than that are not waited for."""
@@ -166,10 +166,10 @@ def from_vms(stack: Settings, on_vms: OnVms, given: Mapping[str, list[str]]) -> 
     answers = on_vms({caller.vm: script for caller in callers})
     for caller in callers:
         ran = answers[caller.vm]
-        if ran.reason or ran.stdout.strip() == "no-curl":
-            yield Row("VM to pod, VM to VM", caller.vm, LEFT_OUT, ran.reason or "there is no curl on the VM")
+        if ran.unknown or ran.output.strip() == "no-curl":
+            yield Row("VM to pod, VM to VM", caller.vm, LEFT_OUT, ran.unknown or "there is no curl on the VM")
             continue
-        yield from _told(caller, ran.stdout.splitlines(), targets, given)
+        yield from _told(caller, ran.output.splitlines(), targets, given)
 
 
 def _told(

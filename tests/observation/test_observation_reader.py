@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from hosts.observe import OBSERVE, Found
 from observation import reader
-from observation.reader import Target, look
+from observation.reader import Answer, Target, ask, look
 from settings import Connection
 from settings.result import BastionLogin
 
@@ -160,6 +160,16 @@ def test_who_cannot_be_trusted_or_does_not_trust_is_reported(server: Server) -> 
         "sealed": "its private key is encrypted in the stack file, which only Pulumi can read",
     }
     assert server.commands == []
+
+
+def test_any_command_can_be_asked(server: Server) -> None:
+    port = server.start()
+    found = ask({"good": target(port), "off": target(1)}, {"good": "uptime", "off": "uptime"}, 5)
+    assert found == {
+        "good": Answer(status=0, output=ANSWER),
+        "off": Answer(unknown="ssh to 127.0.0.1:1: connection refused"),
+    }
+    assert server.commands == ["uptime"]
 
 
 def test_vms_behind_a_bastion_share_one_connection_to_it(server: Server) -> None:
