@@ -12,8 +12,10 @@ import traffic_arguments
 from components.control_plane import ControlPlane
 from components.credential import Credentials
 from components.gateways import EastWestGateway
+from components.ingress import IngressGateway
 from components.policies import Policies
 from components.registration import Registration, RegistrationArgs
+from components.revisions import RevisionTags
 from components.rollout import Rollout
 from components.services import MeshService
 from components.traffic import TrafficPolicy
@@ -42,7 +44,12 @@ found = arguments.look_at_hosts(stack)
 control_plane = ControlPlane("istio", arguments.control_plane_args(stack), on_cluster)
 asked = arguments.gateway_args(stack, control_plane)
 gateway = EastWestGateway("east-west", asked, on_cluster) if asked else None
-way = arguments.way_to_istiod(stack, control_plane, gateway)
+asked_ingress = arguments.ingress_args(stack, control_plane)
+ingress = IngressGateway("ingress", asked_ingress, on_cluster) if asked_ingress else None
+tags = arguments.tags_args(stack, control_plane)
+if tags:
+    RevisionTags("revision-tags", tags, on_cluster)
+ways = arguments.ways_to_istiod(stack, control_plane, gateway)
 namespaces = {name: VmNamespace(name, args, on_cluster) for name, args in mesh_arguments.namespace_args(stack).items()}
 for name, rules in mesh_arguments.policies_args(stack, control_plane, namespaces).items():
     Policies(f"{name}-policies", rules, on_cluster)
@@ -66,7 +73,15 @@ machines = {
     name: VirtualMachine(
         name,
         arguments.machine_args(
-            stack, name, control_plane, way, namespaces[workload.namespace], workloads[group], credentials, turns, found
+            stack,
+            name,
+            control_plane,
+            ways,
+            namespaces[workload.namespace],
+            workloads[group],
+            credentials,
+            turns,
+            found,
         ),
         on_cluster,
     )
@@ -84,5 +99,5 @@ registration = Registration(
     ),
 )
 
-for name, value in outputs.of(stack, control_plane, way, gateway, workloads, services, registration).items():
+for name, value in outputs.of(stack, control_plane, ways, gateway, ingress, workloads, services, registration).items():
     pulumi.export(name, value)

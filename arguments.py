@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 import pulumi
 
 import settings
-from components.control_plane import ControlPlane, ControlPlaneArgs
+from components.control_plane import ControlPlane, ControlPlaneArgs, Istiod, RevisionArgs
 from components.credential import Credentials, CredentialsArgs
 from components.gateways import SERVICE_PORTS, EastWestGateway, EastWestGatewayArgs
+from components.ingress import Certificate, Host, IngressGatewayArgs, host_rules
 from components.kubectl import ClusterAccess
+from components.revisions import RevisionTagsArgs, Target
 from components.rollout import RolloutArgs, Turn
 from components.ssh import SshLogin, agent_problem
+from components.values import ISTIO_NAMESPACE, deep_merge
 from components.vm_namespace import VmNamespace
 from components.vm_plan import VirtualMachineArgs
 from components.ways import Way, service_ip
@@ -23,7 +26,7 @@ from mesh_arguments import access_of
 from observation import observe
 from registration.credentials import Holder, certificate_seconds
 from registration.stack import declared_vms
-from settings import Login, Settings, in_cluster_domain, protocol_of, routes_of, service_host
+from settings import Login, Settings, in_cluster_domain, protocol_of, revision_of, routes_of, service_host
 
 NODE_PORTS = {"istiod": "tls-istiod", "webhook": "tls-webhook", "services": "tls", "status": "status-port"}
 """What the stack file calls the gateway's ports -> what its chart calls them."""
@@ -50,6 +53,34 @@ def control_plane_args(stack: Settings) -> ControlPlaneArgs:
         revision=istio.revision,
         values=istio.values,
         remove_crds=istio.remove_crds,
+        further={name: _further(istio, revision) for name, revision in istio.revisions.items()},
+    )
+
+
+def _further(istio: settings.Istio, revision: settings.ControlPlaneRevision) -> RevisionArgs:
+    """A control plane beside the main one, which has what it does not say otherwise."""
+    return RevisionArgs(
+        charts=revision.charts or istio.charts,
+        version=revision.version or istio.version,
+        hub=revision.hub or istio.hub,
+        tag=revision.tag or revision.version or istio.tag or istio.version,
+        values=deep_merge(istio.values, revision.values),
+    )
+
+
+def tags_args(stack: Settings, control_plane: ControlPlane) -> RevisionTagsArgs | None:
+    """The revision tags that the stack asks for, if any."""
+    tags = settings.tags_of(stack.istio)
+    if not tags:
+        return None
+    main = control_plane_args(stack)
+    return RevisionTagsArgs(
+        tags={
+            tag: Target(
+                revision=revision, values=main.revisions[revision].values, after=control_plane.istiods[revision].ready
+            )
+            for tag, revision in tags.items()
+        }
     )
 
 
@@ -64,6 +95,7 @@ def gateway_args(stack: Settings, control_plane: ControlPlane) -> EastWestGatewa
         version=stack.istio.version,
         network=stack.cluster.network,
         revision=stack.istio.revision,
+        further=list(stack.istio.revisions),
         service=asked.service,
         address=asked.address,
         node_ports={NODE_PORTS[key]: port for key, port in asked.node_ports if port},
@@ -75,23 +107,71 @@ def gateway_args(stack: Settings, control_plane: ControlPlane) -> EastWestGatewa
     )
 
 
-def way_to_istiod(stack: Settings, control_plane: ControlPlane, gateway: EastWestGateway | None) -> Way:
-    """How the stack's VMs reach istiod: through the gateway, or at its Service."""
+def ingress_args(stack: Settings, control_plane: ControlPlane) -> IngressGatewayArgs | None:
+    """The ingress gateway that the stack asks for, if any."""
+    asked = stack.ingress_gateway
+    if not asked.enabled:
+        return None
+    return IngressGatewayArgs(
+        access=cluster_access(stack),
+        charts=stack.istio.charts,
+        version=stack.istio.version,
+        revision=stack.istio.revision,
+        namespace=asked.namespace,
+        make_namespace=asked.namespace not in {ISTIO_NAMESPACE, *stack.namespaces},
+        service=asked.service,
+        annotations=asked.annotations,
+        node_selector=asked.node_selector,
+        node_labels=asked.node_labels,
+        ports={name: port for name, port in asked.ports if port},
+        node_ports={name: port for name, port in asked.node_ports if port},
+        certificates={
+            name: Certificate(
+                certificate=found.certificate,
+                private_key=pulumi.Output.secret(found.private_key.get_secret_value()),
+                client_ca=found.client_ca,
+            )
+            for name, found in stack.certificates.items()
+        },
+        hosts={name: _ingress_host(stack, host) for name, host in asked.hosts.items()},
+        values=asked.values,
+        after=control_plane.ready,
+    )
+
+
+def _ingress_host(stack: Settings, asked: settings.IngressHost) -> Host:
+    """A host of the ingress gateway."""
+    owners = {service_host(name, workload): workload for name, workload in stack.workloads.items()}
+    port = settings.destination_port(owners.get(asked.to), asked)
+    return Host(
+        http=host_rules((), asked.to, port),
+        secret=asked.tls.secret if asked.tls else None,
+        mode=asked.tls.mode if asked.tls else "SIMPLE",
+        redirect=asked.tls is not None and asked.tls.https_redirect,
+    )
+
+
+def ways_to_istiod(stack: Settings, control_plane: ControlPlane, gateway: EastWestGateway | None) -> dict[str, Way]:
+    """How VMs of each revision reach their istiod, by the revision's plain name, the main one first."""
+    return {revision: _way(stack, control_plane, gateway, revision) for revision in control_plane.istiods}
+
+
+def _way(stack: Settings, control_plane: ControlPlane, gateway: EastWestGateway | None, revision: str) -> Way:
+    """How VMs reach an istiod: through the gateway, or at its Service."""
+    ready = control_plane.istiods[revision].ready
     given = stack.hosts.istiod_address
     if gateway is not None and stack.east_west_gateway.leads_to_istiod:
         return Way(
             address=gateway.istiod_address,
             port=gateway.istiod_port,
             clock_port=None if given else _webhook_port(stack.east_west_gateway),
-            ready=gateway.ready,
+            ready=(*gateway.ready, *ready),
         )
     return Way(
-        address=pulumi.Output.from_input(given)
-        if given
-        else service_ip(cluster_access(stack), stack.istio.revision, *control_plane.ready),
+        address=pulumi.Output.from_input(given) if given else service_ip(cluster_access(stack), revision, *ready),
         port=pulumi.Output.from_input(ISTIOD_PORT),
         clock_port=None if given else 443,
-        ready=control_plane.ready,
+        ready=ready,
     )
 
 
@@ -134,7 +214,7 @@ def credentials_args(
     """Every VM that proves itself to istiod."""
     vms = declared_vms(stack)
     lives = {
-        name: certificate_seconds(secret_ttl(workload.group, control_plane.mesh_config))
+        name: certificate_seconds(secret_ttl(workload.group, _istiod_of(stack, control_plane, name).mesh_config))
         for name, workload in workloads.items()
     }
     return CredentialsArgs(
@@ -154,6 +234,11 @@ def credentials_args(
         ],
         token_minutes=stack.hosts.token_minutes,
     )
+
+
+def _istiod_of(stack: Settings, control_plane: ControlPlane, workload: str) -> Istiod:
+    """The istiod that a workload's VMs connect to."""
+    return control_plane.istiods[revision_of(stack.istio, stack.workloads[workload])]
 
 
 def _identity(workload: Workload, address: str) -> str:
@@ -209,7 +294,7 @@ def machine_args(
     stack: Settings,
     name: str,
     control_plane: ControlPlane,
-    way: Way,
+    ways: Mapping[str, Way],
     namespace: VmNamespace,
     workload: Workload,
     credentials: Credentials,
@@ -218,7 +303,10 @@ def machine_args(
 ) -> VirtualMachineArgs:
     """One VM of a workload."""
     connection = stack.connections[name]
-    vm = next(w.vms[name] for w in stack.workloads.values() if name in w.vms)
+    group = next(group for group, asked in stack.workloads.items() if name in asked.vms)
+    vm = stack.workloads[group].vms[name]
+    revision = revision_of(stack.istio, stack.workloads[group])
+    istiod, way = control_plane.istiods[revision], ways[revision]
     return VirtualMachineArgs(
         access=cluster_access(stack),
         address=vm.address,
@@ -226,17 +314,17 @@ def machine_args(
         bastion=ssh_login(connection.bastion.host, connection.bastion) if connection.bastion else None,
         group=workload.group,
         labels=vm.labels,
-        mesh_config=control_plane.mesh_config,
+        mesh_config=istiod.mesh_config,
         cluster=stack.cluster.name,
-        revision=stack.istio.revision,
+        revision=revision,
         packages={
             kind: Package(url=package.url, file=package.file, sha256=package.sha256)
             for kind, package in stack.packages_of(name).items()
         },
         adopt=stack.hosts.existing_sidecar == "adopt",
-        istio_version=stack.istio.version,
+        istio_version=istiod.version,
         clock_port=way.clock_port,
-        istiod_host=control_plane.istiod_host,
+        istiod_host=istiod.host,
         istiod_address=way.address,
         istiod_port=way.port,
         routes=[Route(to=route.to, via=route.via) for route in routes_of(stack.hosts, vm)],

@@ -63,12 +63,12 @@ def node_port_values(
     return deep_merge(deep_merge({"service": {"annotations": {"traffic.istio.io/nodeSelector": "{}"}}}, extra), own)
 
 
-def manifest(kind: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """An Istio object in istiod's namespace."""
+def manifest(kind: str, name: str, spec: Mapping[str, Any], namespace: str = ISTIO_NAMESPACE) -> dict[str, Any]:
+    """An Istio object, in istiod's namespace if it is not told otherwise."""
     return {
         "apiVersion": ISTIO_API,
         "kind": kind,
-        "metadata": {"name": name, "namespace": ISTIO_NAMESPACE},
+        "metadata": {"name": name, "namespace": namespace},
         "spec": dict(spec),
     }
 
@@ -131,6 +131,8 @@ class EastWestGatewayArgs:
     version: str
     network: str
     revision: str = ""
+    further: Sequence[str] = ()
+    """Further revisions to whose istiods it leads."""
     service: Literal["LoadBalancer", "NodePort"] = "LoadBalancer"
     address: str | None = None
     """IP at which it is reached; None: what the cluster says."""
@@ -159,8 +161,8 @@ class EastWestGatewayArgs:
 class EastWestGateway(pulumi.ComponentResource):
     """An east-west gateway behind a load balancer or on ports of the nodes.
 
-    Creates a Chart `gateway`, a Gateway and a VirtualService for istiod, and a Gateway for services. Nothing forces a
-    replacement.
+    Creates a Chart `gateway`, a Gateway and a VirtualService for each istiod, and a Gateway for services. Nothing
+    forces a replacement.
 
     Outputs: `address`, an IP or host name, `istiod_address`, always an IP, and `istiod_port`; unknown in a preview
     until the cluster has given them. Depend on `ready` before using them.
@@ -190,12 +192,14 @@ class EastWestGateway(pulumi.ComponentResource):
         self.istiod_address = pulumi.Output.from_input(args.istiod_address) if args.istiod_address else ip
         self.istiod_port = _istiod_port(args, chart, self)
         istiod: tuple[pulumi.Resource, ...] = ()
-        if args.expose_istiod:
-            gateway = istiod_gateway(args.revision)
-            gateway = gateway if args.expose_services else _marked(gateway, mark)
-            istiod = (
-                istio_object(f"{name}-istiod", gateway, child),
-                istio_object(f"{name}-istiod-routes", istiod_routes(args.revision), child),
+        for revision in (args.revision, *args.further) if args.expose_istiod else ():
+            gateway = istiod_gateway(revision)
+            bears = not args.expose_services and revision == args.revision
+            # Named by its revision: one that becomes the main one stays as it is.
+            role = suffixed(f"{name}-istiod", revision)
+            istiod += (
+                istio_object(role, _marked(gateway, mark) if bears else gateway, child),
+                istio_object(f"{role}-routes", istiod_routes(revision), child),
             )
         if args.expose_services:
             istio_object(f"{name}-services", _marked(services_gateway(), mark), child)

@@ -24,7 +24,7 @@ PROXY_CONFIG = "proxy.istio.io/config"
 """The annotation whose YAML text is laid over the mesh's ProxyConfig."""
 
 _NAMING_LABELS = {"app", "app.kubernetes.io/name", "service.istio.io/canonical-name"}
-_ISTIOD_VALUES = {
+ISTIOD_VALUES = {
     "_internal_defaults_do_not_set": "give the keys below it at the top level",
     "base.validationFailurePolicy": "leave it out, it is Fail",
     "global.hub": "give istio.hub",
@@ -52,13 +52,13 @@ def check(draft: Draft) -> Iterator[Problem]:
     yield from _chart_values(draft)
     if draft.istio is not None:
         keys = ["meshConfig", "defaultConfig"]
-        yield from _proxy_metadata(_at(draft.istio.values, keys), "istio", "values", *keys)
+        yield from proxy_metadata(at_path(draft.istio.values, keys), "istio", "values", *keys)
     for name, workload in draft.workloads.items():
         yield from _workload(name, workload)
         yield from _ports(name, workload)
         if PROXY_CONFIG in workload.annotations:
             config = yaml.safe_load(workload.annotations[PROXY_CONFIG])
-            yield from _proxy_metadata(config, "workloads", name, "annotations", PROXY_CONFIG)
+            yield from proxy_metadata(config, "workloads", name, "annotations", PROXY_CONFIG)
         if workload.service is not None:
             yield from _service(name, workload)
         yield from _static(name, workload)
@@ -71,14 +71,18 @@ def check(draft: Draft) -> Iterator[Problem]:
 def _chart_values(draft: Draft) -> Iterator[Problem]:
     """Yield chart values that contradict a key of their own."""
     for section, part, reserved in (
-        ("istio", draft.istio, _ISTIOD_VALUES),
+        ("istio", draft.istio, ISTIOD_VALUES),
         ("eastWestGateway", draft.east_west_gateway, _GATEWAY_VALUES),
     ):
-        for path, instead in reserved.items():
-            if part is not None and _has(part.values, path.split(".")):
-                yield Problem(
-                    path=join(section, "values", *path.split(".")), what="not for the user to set here", right=instead
-                )
+        if part is not None:
+            yield from reserved_values(part.values, reserved, section, "values")
+
+
+def reserved_values(values: Mapping[str, Any], reserved: Mapping[str, str], *path: str) -> Iterator[Problem]:
+    """Yield chart values at a path of the configuration that have a key of their own: `reserved` says which."""
+    for key, instead in reserved.items():
+        if _has(values, key.split(".")):
+            yield Problem(path=join(*path, *key.split(".")), what="not for the user to set here", right=instead)
 
 
 def _has(values: Mapping[str, Any], keys: list[str]) -> bool:
@@ -91,16 +95,16 @@ def _has(values: Mapping[str, Any], keys: list[str]) -> bool:
     return True
 
 
-def _at(values: Any, keys: Sequence[str]) -> Any:
+def at_path(values: Any, keys: Sequence[str]) -> Any:
     """Return what stands at a path of nested values, or None."""
     for key in keys:
         values = values.get(key) if isinstance(values, Mapping) else None
     return values
 
 
-def _proxy_metadata(config: Any, *path: str) -> Iterator[Problem]:
+def proxy_metadata(config: Any, *path: str) -> Iterator[Problem]:
     """Yield what the shell that starts a sidecar cannot take: it reads ProxyConfig's metadata as variables."""
-    metadata = _at(config, ["proxyMetadata"])
+    metadata = at_path(config, ["proxyMetadata"])
     for key, value in metadata.items() if isinstance(metadata, Mapping) else ():
         where = join(*path, "proxyMetadata", str(key))
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):

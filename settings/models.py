@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from settings.ingress_models import IngressGateway
 from settings.model import Model
 from settings.namespace_models import MutualTlsMode, Namespace
+from settings.revision_models import ControlPlaneRevision
 from settings.route_models import Route
 from settings.scalars import (
     Address,
@@ -69,6 +70,11 @@ class Istio(Model):
     """Image tag; `global.tag`. Without it the version."""
     revision: Revision = ""
     """Revision of the control plane; empty: the default one."""
+    revision_tags: Sequence[DnsLabel] = ()
+    """Revision tags that point at it: names for namespaces (label `istio.io/rev`), which stay when they are made to
+    point at another revision. VMs name revisions, not tags."""
+    revisions: Mapping[DnsLabel, ControlPlaneRevision] = {}
+    """Further control planes beside the main one."""
     mesh_id: Name = "mesh1"
     """Identifier of the mesh; `global.meshID`."""
     trust_domain: DnsName = "cluster.local"

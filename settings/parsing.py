@@ -16,6 +16,7 @@ from settings.namespaces import check_namespaces
 from settings.problems import UNSHOWN, Problem, SettingsError
 from settings.references import References
 from settings.result import Settings
+from settings.revisions import check_revisions
 from settings.services import check_services
 from settings.traffic import check_traffic
 from settings.translate import problems_of
@@ -47,6 +48,7 @@ def parse(
     for check_part in (
         check,
         check_ways,
+        check_revisions,
         check_ingress,
         check_namespaces,
         check_services,
@@ -77,6 +79,7 @@ def parse(
         renew=frozenset(draft.renew),
         packages=references.packages,
         own_packages=references.own_packages,
+        certificates=references.certificates,
     )
 
 

@@ -3,16 +3,18 @@
 What is found there becomes part of the settings, so that nothing after them reads a file of the user's again.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from settings import files
+from settings import certificates, files
 from settings.draft import Draft
+from settings.ingress_models import IngressGateway, ServerCertificate
 from settings.logins import Logins
 from settings.models import Cluster
 from settings.problems import Problem, Refused, join
-from settings.result import Connection, SidecarPackage
+from settings.result import Connection, SidecarPackage, TlsCertificate
 from settings.sidecar_models import Package, Sidecar
 
 _T = TypeVar("_T")
@@ -27,6 +29,7 @@ class References:
         self.packages: dict[str, SidecarPackage] = {}
         self.own_packages: dict[str, dict[str, SidecarPackage]] = {}
         """By VM, of those that do not take the packages of every VM."""
+        self.certificates: dict[str, TlsCertificate] = {}
         self._project = project
 
     def follow(self, draft: Draft, *, key_is_encrypted: bool) -> None:
@@ -34,14 +37,18 @@ class References:
         if draft.cluster is not None:
             self._kubeconfig(draft.cluster)
         if draft.istio is not None:
-            charts = draft.istio.charts
-            self._attempt("istio.charts", charts, lambda: files.charts(self._project, charts))
+            self._charts(draft.istio.charts, "istio")
+            for revision, asked in draft.istio.revisions.items():
+                if asked.charts is not None:
+                    self._charts(asked.charts, "istio", "revisions", revision)
         if draft.hosts is not None:
             self.packages = self._packages(draft.hosts.sidecar, "hosts")
             logins = Logins(self._project)
             self.connections.update(logins.settle(draft, draft.hosts, key_is_encrypted=key_is_encrypted))
             self.problems += logins.problems
         self._own_packages(draft)
+        if draft.ingress_gateway is not None and draft.ingress_gateway.enabled:
+            self._certificates(draft.ingress_gateway)
 
     def _attempt(self, path: str, got: Any, action: Callable[[], _T]) -> _T | None:
         """Return what an action returns, or note why it refused."""
@@ -50,6 +57,9 @@ class References:
         except Refused as refused:
             self.problems.append(Problem(path=path, what=refused.what, got=got, right=refused.right))
             return None
+
+    def _charts(self, place: str, *path: str) -> None:
+        self._attempt(join(*path, "charts"), place, lambda: files.charts(self._project, place))
 
     def _kubeconfig(self, cluster: Cluster) -> None:
         path, context = cluster.kubeconfig, cluster.context
@@ -64,6 +74,37 @@ class References:
         if found is not None and context is not None and context not in found:
             what, right = "the kubeconfig has no such context", f"one of {', '.join(found) or '(it has none)'}"
             self.problems.append(Problem(path="cluster.context", what=what, got=context, right=right))
+
+    def _certificates(self, gateway: IngressGateway) -> None:
+        """Read the certificates that the ingress gateway shows, and see that they are for its hosts."""
+        hosts: dict[str, list[str]] = {}
+        for host, asked in gateway.hosts.items():
+            if asked.tls is not None:
+                hosts.setdefault(asked.tls.secret, []).append(host)
+        for name, files_of in gateway.certificates.items():
+            settled = self._certificate(files_of, hosts.get(name, []), join("ingressGateway", "certificates", name))
+            if settled is not None:
+                self.certificates[name] = settled
+
+    def _certificate(self, asked: ServerCertificate, hosts: Sequence[str], path: str) -> TlsCertificate | None:
+        """Return a certificate and its key, if they can be used."""
+        certificate = files.locate(self._project, asked.certificate_file)
+        key = files.locate(self._project, asked.private_key_file)
+        ca, clients = asked.client_ca_file, None
+        if ca is not None:
+            look = functools.partial(certificates.certificates_in, files.locate(self._project, ca))
+            clients = self._attempt(f"{path}.clientCaFile", ca, look)
+        where, got = f"{path}.certificateFile", asked.certificate_file
+        pem = self._attempt(where, got, lambda: certificates.certificates_in(certificate))
+        if pem is None:
+            return None
+        private_key = self._attempt(
+            f"{path}.privateKeyFile", asked.private_key_file, lambda: certificates.key_of(certificate, key)
+        )
+        if private_key is None:
+            return None
+        self._attempt(where, got, lambda: certificates.check_names(certificate, key, hosts))
+        return TlsCertificate(certificate=pem, private_key=private_key, client_ca=clients)
 
     def _own_packages(self, draft: Draft) -> None:
         """Note the packages of VMs that do not take those of every VM: their own, else their workload's."""

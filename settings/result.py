@@ -60,6 +60,17 @@ class SidecarPackage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TlsCertificate:
+    """A certificate of the ingress gateway."""
+
+    certificate: str
+    """PEM, with those of its issuers."""
+    private_key: SecretStr
+    client_ca: str | None
+    """PEM: what clients' certificates must come from, where they must have one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """A stack's configuration, checked; attributes mirror the stack file's keys, then come the settled values."""
 
@@ -80,6 +91,8 @@ class Settings:
     """By package manager and architecture, as `deb-amd64` and `rpm-arm64`."""
     own_packages: Mapping[str, Mapping[str, SidecarPackage]]
     """By VM, of those that do not take `packages`."""
+    certificates: Mapping[str, TlsCertificate]
+    """Those of the ingress gateway that come from files, by the name of their Secret."""
 
     def packages_of(self, vm: str) -> Mapping[str, SidecarPackage]:
         """Return the packages for a VM: its own, its workload's, or those for every VM."""

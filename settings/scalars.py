@@ -257,6 +257,16 @@ HostName = Annotated[str, Kind("a full host name", _host_name)]
 """A fully qualified host name."""
 
 
+def _ingress_host_name(value: str) -> None:
+    name = value.removeprefix("*.")
+    if not re.fullmatch(_NAME, name) or "." not in name or len(value) > 240:
+        raise Refused("not a full host name", "as in shop.example.com or *.example.com, at most 240 characters")
+
+
+IngressHostName = Annotated[str, Kind("a full host name, or `*.` and one", _ingress_host_name)]
+"""A host that a gateway answers for; its name is part of an object's."""
+
+
 def _url(value: str) -> None:
     try:
         url = urlsplit(value)

@@ -21,6 +21,7 @@ from settings.scalars import (
     Port,
     PortName,
     ReadableProxyConfig,
+    Revision,
     Seconds,
     UrlPath,
 )
@@ -170,6 +171,8 @@ class Workload(Model):
     """Annotations of the WorkloadGroup, as `proxy.istio.io/config`."""
     network: Name | None = None
     """Network that the VMs are in. Without it `cluster.network`."""
+    revision: Revision | None = None
+    """Revision of the control plane that its VMs connect to, one of `istio.revisions`. Without it `istio.revision`."""
     ports: Mapping[PortName, Port] = {}
     """Ports the application listens on, by name; `http`, `grpc-...`, `tcp-...` say the protocol. Without any the
     sidecar takes all inbound ports but ssh's."""

@@ -171,6 +171,7 @@ def test_outputs_are_the_contracts(done: Run) -> None:
         "cluster": "cluster1",
         "network": "net1",
         "istiod": {"host": "istiod.istio-system.svc", "address": "10.77.0.200", "port": 15012},
+        "revisions": {"default": {"istiod": "istiod.istio-system.svc", "tags": []}},
         "gateways": {"eastWest": "10.77.0.200"},
         "rootCertificateSha256": "709e80c88487a2411e1ee4dfb9f22a861492d20c4765150c0c794abd70f8147c",
     }
@@ -178,6 +179,7 @@ def test_outputs_are_the_contracts(done: Run) -> None:
         "host": "billing.vm-apps.svc.cluster.local",
         "ports": {"http": 80},
         "namespace": "vm-apps",
+        "revision": "default",
         "identity": "spiffe://cluster.local/ns/vm-apps/sa/billing",
         "vms": ["billing-1", "billing-2"],
     }

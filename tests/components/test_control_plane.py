@@ -7,7 +7,7 @@ import pulumi
 import pytest
 from recording import UNKNOWN, Run, run
 
-from components.control_plane import ControlPlane, ControlPlaneArgs, certificate_digest
+from components.control_plane import ControlPlane, ControlPlaneArgs, RevisionArgs, certificate_digest
 from components.kubectl import ClusterAccess
 from components.vm_namespace import VmNamespace, VmNamespaceArgs
 
@@ -31,7 +31,16 @@ def control_plane_run(*, preview: bool = False, root: str = "", **changes: Any) 
             "network": "net1",
         }
         made = ControlPlane("istio", ControlPlaneArgs(**{**given, **changes}))
-        return {"host": made.istiod_host, "mesh": made.mesh_config, "root": made.root_certificate}
+        istiods = {
+            revision: (istiod.host, istiod.version, istiod.mesh_config["defaultConfig"]["discoveryAddress"])
+            for revision, istiod in made.istiods.items()
+        }
+        return {
+            "host": made.istiod_host,
+            "mesh": made.mesh_config,
+            "root": made.root_certificate,
+            "istiods": pulumi.Output.from_input(istiods),
+        }
 
     return run(program, lambda command, args: root, preview=preview)
 
@@ -66,10 +75,39 @@ def test_charts_come_from_the_repository_or_from_the_folder() -> None:
 
 def test_a_revision_names_istiod_everywhere() -> None:
     done = control_plane_run(root=ROOT, revision="canary")
-    assert done["istio-istiod"].inputs["name"] == "istiod-canary"
+    assert done["istio-istiod-canary"].inputs["name"] == "istiod-canary"
     assert done["istio-base"].inputs["values"]["defaultRevision"] == "canary"
     assert done.values["host"] == "istiod-canary.istio-system.svc"
     assert done.values["mesh"]["defaultConfig"]["discoveryAddress"] == "istiod-canary.istio-system.svc:15012"
+
+
+CANARY = RevisionArgs(charts="oci://charts", version="1.32.0", hub="hub", tag="t", values={"meshConfig": {"a": "b"}})
+DEFAULT = RevisionArgs(charts="https://blob.istio.io/charts", version="1.31.1", hub="docker.io/istio", tag="1.31.1")
+
+
+def test_a_further_istiod_stands_beside_the_main_one() -> None:
+    done = control_plane_run(root=ROOT, further={"canary": CANARY})
+    assert done.names == {"istio", "istio-namespace", "istio-base", "istio-istiod", "istio-istiod-canary"}
+    assert done["istio-base"].inputs["values"]["defaultRevision"] == "default"
+    canary = done["istio-istiod-canary"].inputs
+    assert (canary["name"], canary["chart"], canary["version"]) == ("istiod-canary", "oci://charts/istiod", "1.32.0")
+    values = canary["values"]
+    assert (values["revision"], values["global"]["tag"], values["meshConfig"]["a"]) == ("canary", "t", "b")
+    assert values["global"]["meshID"] == "mesh1"
+    assert done["istio-istiod-canary"].dependency_names == {"istio-base"}
+    istiods = done.values["istiods"]
+    assert istiods[""] == ("istiod.istio-system.svc", "1.31.1", "istiod.istio-system.svc:15012")
+    assert istiods["canary"] == ("istiod-canary.istio-system.svc", "1.32.0", "istiod-canary.istio-system.svc:15012")
+
+
+def test_a_canary_becomes_the_main_istiod_without_a_change_of_its_own() -> None:
+    """So that it is not installed anew; the former main one may stay beside it, under the name `default`."""
+    before = control_plane_run(root=ROOT, further={"canary": CANARY})
+    after = control_plane_run(root=ROOT, revision="canary", **vars(CANARY), further={"default": DEFAULT})
+    changed = {name for name in before.names | after.names if before[name].inputs != after[name].inputs}
+    assert changed == {"istio-base"}
+    assert after["istio-base"].inputs["values"]["defaultRevision"] == "canary"
+    assert list(after.values["istiods"]) == ["canary", ""]
 
 
 def test_the_root_certificate_is_known_once_it_is_there() -> None:

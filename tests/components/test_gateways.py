@@ -160,6 +160,17 @@ def test_what_is_exposed_is_what_is_asked_for() -> None:
     assert "east-west-services" in done.names
 
 
+def test_every_istiod_is_led_to_by_its_name() -> None:
+    done = gateway_run(further=["canary"])
+    assert done["east-west-istiod"].inputs["metadata"]["name"] == "istiod-gateway"
+    assert done["east-west-istiod-canary"].inputs["metadata"]["name"] == "istiod-gateway-canary"
+    assert done["east-west-istiod-canary-routes"].inputs["spec"] == istiod_routes("canary")["spec"]
+    # Which of them is the main one makes no difference to what leads there.
+    after = gateway_run(revision="canary", further=["default"])
+    for name in done.names - {"east-west-chart"}:
+        assert after[name].inputs == done[name].inputs, name
+
+
 @pytest.mark.parametrize(
     ("options", "values", "looks"),
     [

@@ -32,6 +32,8 @@ def test_defaults(stack: dict[str, Any], project: Path) -> None:
         "hub": "docker.io/istio",
         "tag": None,
         "revision": "",
+        "revision_tags": (),
+        "revisions": {},
         "mesh_id": "mesh1",
         "trust_domain": "cluster.local",
         "registration_guard": True,

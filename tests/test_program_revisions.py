@@ -1,0 +1,76 @@
+"""The whole program with two control planes, tags and an ingress gateway: each VM gets the one it asks for."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recording import Run
+from test_program import STACK, project, run_program
+
+__all__ = ["project"]
+
+CANARY = "istiod-canary.istio-system.svc"
+
+
+@pytest.fixture
+def two(project: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A run with ledger on a canary."""
+    revisions = {"canary": {"version": "1.32.0", "values": {"meshConfig": {"defaultConfig": {"concurrency": 1}}}}}
+    monkeypatch.setitem(STACK, "istio", {**STACK["istio"], "revisionTags": ["prod"], "revisions": revisions})
+    ledger = {**STACK["workloads"]["ledger"], "revision": "canary"}
+    monkeypatch.setitem(STACK, "workloads", {**STACK["workloads"], "ledger": ledger})
+    return run_program()
+
+
+def test_a_vms_files_are_of_its_revision(two: Run) -> None:
+    ledger, billing = (two[f"{vm}-configure"].inputs["stdin"] for vm in ("ledger-1", "billing-1"))
+    for line in (
+        f"#/etc/hosts: 10.77.0.200 {CANARY}",
+        f"#/etc/istio/config/mesh:   discoveryAddress: {CANARY}:15012",
+        "#/etc/istio/config/mesh:   concurrency: 1",
+        f"#/var/lib/istio/envoy/cluster.env: CA_ADDR='{CANARY}:15012'",
+    ):
+        assert f"\n{line}\n" in ledger, line
+    assert "canary" not in billing
+    assert "concurrency" not in billing
+    assert "istio-istiod-canary" in two["ledger-1-configure"].dependency_names
+    assert "istio-istiod-canary" not in two["billing-1-configure"].dependency_names
+
+
+def test_the_outputs_say_who_is_where(two: Run) -> None:
+    assert two.values["mesh"]["istiod"]["host"] == "istiod.istio-system.svc"
+    assert two.values["mesh"]["revisions"] == {
+        "default": {"istiod": "istiod.istio-system.svc", "tags": ["prod"]},
+        "canary": {"istiod": CANARY, "tags": []},
+    }
+    revisions = {name: workload["revision"] for name, workload in two.values["workloads"].items()}
+    assert revisions == {"billing": "default", "ledger": "canary"}
+
+
+def test_a_canarys_chart_has_the_main_ones_values_with_its_own_over_them(two: Run) -> None:
+    values = two["istio-istiod-canary"].inputs["values"]
+    # The main one's tag is of another version.
+    assert (values["global"]["hub"], values["global"]["tag"]) == ("lab.local/istio", "1.32.0")
+    assert two["istio-istiod"].inputs["values"]["global"]["tag"] == "dev"
+    assert two["revision-tags-prod"].dependency_names >= {"istio-istiod"}
+
+
+def test_without_a_gateway_vms_reach_the_service_of_their_istiod(two: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    routes = [{"to": "10.96.0.0/16", "via": "10.77.0.10"}]
+    monkeypatch.setitem(STACK, "eastWestGateway", {"service": "none"})
+    monkeypatch.setitem(STACK, "hosts", {**STACK["hosts"], "routes": routes})
+    answers = {"service istiod-canary": "10.96.8.8", "service istiod ": "10.96.7.7"}
+    done = run_program(answers=answers)
+    assert f"\n#/etc/hosts: 10.96.8.8 {CANARY}\n" in done["ledger-1-configure"].inputs["stdin"]
+    assert "\n#/etc/hosts: 10.96.7.7 istiod.istio-system.svc\n" in done["billing-1-configure"].inputs["stdin"]
+
+
+def test_an_ingress_gateway_leads_to_the_stacks_services(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host: dict[str, Any] = {"to": "billing.vm-apps.svc.cluster.local", "tls": {"secret": "shop"}}
+    monkeypatch.setitem(STACK, "ingressGateway", {"enabled": True, "hosts": {"shop.example.com": host}})
+    done = run_program(answers={"istio-ingressgateway": '[{"ip": "10.77.0.201"}]'})
+    assert done.values["mesh"]["gateways"] == {"eastWest": "10.77.0.200", "ingress": "10.77.0.201"}
+    (route,) = done["ingress-shop.example.com-routes"].inputs["spec"]["http"]
+    assert route["route"] == [{"destination": {"host": host["to"], "port": {"number": 80}}}]
+    assert "ingress-namespace" not in done.names
+    assert {"istio-base", "istio-istiod"} <= done["ingress-chart"].dependency_names
