@@ -70,7 +70,7 @@ class TestLocal:
         begun = time.monotonic()
         with pytest.raises(ProviderError, match=r"timed out after 0\.3 s: running"):
             PROVIDER.create(LOCAL, {"create": "sleep 60 & sleep 60"}, context(timeout=0.3))
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 30
 
     @pytest.mark.parametrize(
         ("logging", "shown"),

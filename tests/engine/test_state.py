@@ -138,13 +138,14 @@ def test_many_resources_at_once(stack):
             Thing(f"vm-{i}-b", value=one.out, stdin="y" * 8000)
         """
     )
-    start = time.monotonic()
     assert stack.up("1").good
-    took = time.monotonic() - start
-    assert took < 3, took  # one after the other would be 12 s
-    start = time.monotonic()
+    under_way, most = 0, 0
+    for line in stack.lines():
+        under_way += 1 if line.startswith("create-begin ") else -1
+        most = max(most, under_way)
+    assert most > 30
     assert stack.destroy().good
-    assert time.monotonic() - start < 2
+    assert stack.records() == {}
 
 
 def test_a_journal_whose_last_line_is_cut_off(tmp_path):

@@ -110,34 +110,34 @@ def target(port: int, *, host_key: asyncssh.SSHKey = HOST_KEY, key: asyncssh.SSH
 
 
 def test_all_are_asked_at_once_by_one_connection_each(server: Server) -> None:
-    targets = {f"vm-{n}": target(server.start(0.5)) for n in range(4)}
+    targets = {f"vm-{n}": target(server.start(2)) for n in range(4)}
     begin = time.monotonic()
     assert look(targets) == dict.fromkeys(targets, Found(record=("as it was",)))
-    assert time.monotonic() - begin < 1.5
+    assert time.monotonic() - begin < 8
     assert server.commands == [OBSERVE] * 4
     assert server.logins == 4
 
 
 def test_one_that_hangs_costs_the_deadline_and_nothing_from_the_others(server: Server) -> None:
-    silent, slow = server.start(silent=True), server.start(5)
+    silent, slow = server.start(silent=True), server.start(30)
     targets = {"silent": target(silent), "slow": target(slow), "good": target(server.start())}
     begin = time.monotonic()
-    found = look(targets, seconds=1)
-    assert time.monotonic() - begin < 2
+    found = look(targets, seconds=3)
+    assert time.monotonic() - begin < 20
     assert found["good"] == Found(record=("as it was",))
-    assert found["silent"] == Found(unknown=f"ssh to 127.0.0.1:{silent}: no answer within 1 s")
-    assert found["slow"] == Found(unknown=f"ssh to 127.0.0.1:{slow}: no answer within 1 s")
+    assert found["silent"] == Found(unknown=f"ssh to 127.0.0.1:{silent}: no answer within 3 s")
+    assert found["slow"] == Found(unknown=f"ssh to 127.0.0.1:{slow}: no answer within 3 s")
 
 
 def test_a_machine_that_is_off_costs_less(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(reader, "CONNECT_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         address = full.getsockname()
         with socket.create_connection(address):  # the queue is full, and the kernel answers nobody else
             begin = time.monotonic()
-            found = look({"off": target(address[1]), "good": target(server.start())}, seconds=5)
-            assert time.monotonic() - begin < 2
-    assert found["off"] == Found(unknown=f"ssh to 127.0.0.1:{address[1]}: no answer within 0.3 s")
+            found = look({"off": target(address[1]), "good": target(server.start())}, seconds=30)
+            assert time.monotonic() - begin < 20
+    assert found["off"] == Found(unknown=f"ssh to 127.0.0.1:{address[1]}: no answer within 1 s")
     assert found["good"] == Found(record=("as it was",))
 
 
