@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import itertools
 import json
 import math
 import time
@@ -23,6 +25,12 @@ HOST = "billing.vm-apps.svc.cluster.local"
 V2 = VmSpec(name="traffic-2", address="10.77.0.110", version="v2")
 SUBSETS = {"v1": {"version": "v1"}, "v2": {"version": "v2"}}
 RULE, SERVICE = f"{HOST}-destination-rule", f"{HOST}-virtual-service"
+STRICT = """
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: traffic-test, namespace: vm-apps}
+spec: {mtls: {mode: STRICT}}
+"""
 TRAFFIC = dict.fromkeys((HOST, RULE, SERVICE), "create")
 
 
@@ -32,22 +40,27 @@ def weighted(v1: int, v2: int) -> list[dict[str, Any]]:
 
 def bounds(count: int, share: float, sure: float = 0.9999) -> tuple[int, int]:
     """The least and the most hits of a share that are seen in so many draws, as sure as that."""
-    odds = [math.comb(count, hits) * share**hits * (1 - share) ** (count - hits) for hits in range(count + 1)]
+
+    def odds(hits: int) -> float:
+        ways = math.lgamma(count + 1) - math.lgamma(hits + 1) - math.lgamma(count - hits + 1)
+        return math.exp(ways + hits * math.log(share) + (count - hits) * math.log(1 - share))
+
+    sums = list(itertools.accumulate(map(odds, range(count + 1))))
     rest = (1 - sure) / 2
-    least = next(n for n in range(count + 1) if math.fsum(odds[: n + 1]) > rest)
-    most = next(n for n in range(count, -1, -1) if math.fsum(odds[n:]) > rest)
-    return least, most
+    return bisect.bisect_right(sums, rest), bisect.bisect_left(sums, 1 - rest)
 
 
 @pytest.fixture(scope="module")
 def pair(dev_stack: Stack, lab: Lab, kubectl: Kubectl) -> Iterator[Stack]:
-    """The dev stack with a third VM, of version v2, which a tenth of the requests goes to."""
+    """The dev stack with a third VM, of version v2, for a tenth of the requests; all three take mutual TLS only."""
     lab.add_vm(V2)
     dev_stack.billing["vms"][V2.name] = {"address": V2.address, "labels": {"version": "v2", "istio-locality": "eu.a"}}
     dev_stack.config["traffic"] = {HOST: {"subsets": SUBSETS, "routes": weighted(90, 10), "timeout": "5s"}}
     assert TRAFFIC.items() <= changes(dev_stack.preview()).items()
     dev_stack.up()
+    kubectl("apply", "-f", "-", stdin=STRICT)
     yield dev_stack
+    kubectl("delete", "-f", "-", stdin=STRICT)
     dev_stack.config = committed_config()
     dev_stack.up()
     lab.remove_vm(V2.name)
@@ -82,13 +95,13 @@ def test_a_changed_weight_is_one_object_and_no_request_fails(
     assert least <= client.versions(400)["v2"] <= most
 
     with load(client, tmp_path) as seen:
-        eventually(lambda: len(seen.answers) > 300, seconds=20, what="there is load")
+        eventually(lambda: len(seen.answers) > 2000, seconds=60, what="there is load")
         before = time.time()
         pair.config["traffic"][HOST]["routes"] = weighted(50, 50)
         assert changes(pair.preview()) == {SERVICE: "update"}
         pair.up()
         followed = changed_at(kubectl) + 5
-        eventually(lambda: seen.versions(followed, math.inf).total() > 300, seconds=30, what="there is still load")
+        eventually(lambda: seen.versions(followed, math.inf).total() > 1000, seconds=60, what="there is still load")
     assert seen.failures == []
     first, then = seen.versions(0, before), seen.versions(followed, math.inf)
     least, most = bounds(first.total(), 0.1)

@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -52,9 +53,36 @@ def spoiled(draw: st.DrawFn, stack: dict[str, Any]) -> dict[str, Any]:
     return stack
 
 
+TRAFFIC = {
+    "billing.vm-apps.svc.cluster.local": {
+        "subsets": {"v2": {"version": "v2"}, "all": {"app": "billing"}},
+        "routes": [{"subset": "v2", "weight": 90}, {"subset": "all", "weight": 10}],
+        "timeout": "2s",
+        "retries": {"attempts": 2, "perTryTimeout": "2s", "retryOn": "5xx,503"},
+        "mirror": {"host": "next.shop.svc.cluster.local", "port": 80, "percent": 10},
+        "matches": [
+            {"headers": {"x-user": {"exact": "me"}, "x-trace": {"present": True}}, "routes": [{"subset": "v2"}]},
+            {"path": {"regex": "/v[12]/.*"}, "method": "GET", "fault": {"delay": {"fixedDelay": "1s", "percent": 5}}},
+        ],
+        "connectionPool": {"tcp": {"maxConnections": 1}, "http": {"idleTimeout": "1m"}},
+        "outlierDetection": {"consecutive5xxErrors": 3, "consecutiveGatewayErrors": 2, "interval": "1s"},
+        "loadBalancer": {
+            "simple": "RANDOM",
+            "locality": {"failover": {"eu": "us"}, "failoverPriority": ["version=v2"]},
+        },
+    },
+    "next.shop.svc.cluster.local": {"loadBalancer": {"locality": {"distribute": {"eu/a": {"eu/a": 80, "us": 20}}}}},
+}
+
+
+@pytest.mark.parametrize("traffic", [{}, TRAFFIC])
 @given(data=st.data())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_parses_or_is_refused(data: st.DataObject, stack: dict[str, Any], project: Path) -> None:
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_parses_or_is_refused(
+    traffic: dict[str, Any], data: st.DataObject, stack: dict[str, Any], project: Path
+) -> None:
+    stack["traffic"] = traffic
+    parse(stack, project_dir=project)
     try:
         assert isinstance(parse(data.draw(spoiled(stack)), project_dir=project), Settings)
     except SettingsError as error:
