@@ -43,7 +43,7 @@ gateway = EastWestGateway("east-west", asked, on_cluster) if asked else None
 way = arguments.way_to_istiod(stack, control_plane, gateway)
 namespaces = {name: VmNamespace(name, args, on_cluster) for name, args in mesh_arguments.namespace_args(stack).items()}
 for name, rules in mesh_arguments.policies_args(stack, control_plane, namespaces).items():
-    Policies(name, rules, on_cluster)
+    Policies(f"{name}-policies", rules, on_cluster)
 workloads = {
     name: Workload(
         name,

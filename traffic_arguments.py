@@ -100,8 +100,8 @@ def http_route(host: str, rule: Rule) -> dict[str, Any]:
 
 def _portioned(part: Abort | Delay) -> dict[str, Any]:
     """A fault with its share, which Istio takes for 0 where it is not given."""
-    said = _said(part)
-    return {**said, "percentage": {"value": said.pop("percent")}}
+    said = part.model_dump(by_alias=True, exclude_none=True, exclude={"percent"})
+    return {**said, "percentage": {"value": part.percent}}
 
 
 def _said(model: Model) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def _rule(rule: Access) -> dict[str, Any]:
 
 
 class Policies(pulumi.ComponentResource):
-    """What holds in a namespace; the component is named like it.
+    """What holds in a namespace.
 
     Creates a PeerAuthentication and an AuthorizationPolicy, each where it is asked for. A changed namespace replaces
     them.
@@ -88,9 +88,9 @@ class Policies(pulumi.ComponentResource):
         super().__init__("istiovm:index:Policies", name, None, opts)
         child = pulumi.ResourceOptions(parent=self, depends_on=list(args.after))
         if args.mutual_tls is not None:
-            istio_object(f"{name}-mutual-tls", peer_authentication(args), child)
+            istio_object(f"{args.namespace}-mutual-tls", peer_authentication(args), child)
         if args.access is not None:
             # No workload's policy is named so: those end in -access.
             policy = authorization_policy("namespace", args.namespace, args.access)
-            istio_object(f"{name}-namespace-access", policy, child)
+            istio_object(f"{args.namespace}-namespace-access", policy, child)
         self.register_outputs({})

@@ -187,7 +187,7 @@ class Workload(pulumi.ComponentResource):
     group: dict[str, Any]
     """Manifest of the WorkloadGroup."""
     ready: tuple[pulumi.Resource, ...]
-    """What a VM needs to register."""
+    """What must be there before a VM registers, and so takes traffic."""
     static_steps: Mapping[str, Mapping[str, pulumi.Output[Any]]]
     """VM without a sidecar -> what shows that its WorkloadEntry is there, by resource name."""
 
@@ -201,10 +201,7 @@ class Workload(pulumi.ComponentResource):
             istio_object(f"{name}-service-entry", manifest, child)
         elif args.host is not None:
             _service(name, args, args.host, child)
-        if args.access is not None:
-            selector = service_selector(name, args.labels)
-            policy = authorization_policy(f"{name}-access", args.namespace, args.access, selector)
-            istio_object(f"{name}-access", policy, child)
+        policies = [] if args.access is None else [_access(name, args, args.access, child)]
         self.static_steps = {
             vm: {f"{vm}-static": istio_object(f"{vm}-static", static_entry(vm, static, self.group), child).id}
             for vm, static in args.static_vms.items()
@@ -212,7 +209,7 @@ class Workload(pulumi.ComponentResource):
         guards = [] if args.guarded is None else [_guard(name, args, args.guarded, self)]
         self.identity = spiffe_identity(args)
         self.host = args.host
-        self.ready = (group, *(part for guard in guards for part in guard.ready))
+        self.ready = (group, *policies, *(part for guard in guards for part in guard.ready))
         self.register_outputs({"identity": self.identity, "host": self.host})
 
 
@@ -228,6 +225,13 @@ def _service(name: str, args: WorkloadArgs, host: str, opts: pulumi.ResourceOpti
         spec=service_spec(name, args),
         opts=opts,
     )
+
+
+def _access(name: str, args: WorkloadArgs, rules: Sequence[Access], opts: pulumi.ResourceOptions) -> pulumi.Resource:
+    selector = service_selector(name, args.labels)
+    manifest = authorization_policy(f"{name}-access", args.namespace, rules, selector)
+    policy: pulumi.Resource = istio_object(f"{name}-access", manifest, opts)
+    return policy
 
 
 def _guard(name: str, args: WorkloadArgs, addresses: Sequence[str], workload: Workload) -> RegistrationGuard:

@@ -5,7 +5,7 @@ import re
 from typing import Annotated, Any
 
 from settings.problems import Refused
-from settings.scalars import _LABEL, _NAME, Kind, _port, _text
+from settings.scalars import _LABEL, _NAME, Kind, _address, _port, _text, mesh_name
 
 ALLOCATED = ipaddress.IPv4Network("240.240.0.0/16")
 """Where Istio allocates addresses for ServiceEntries that have none (PILOT_IP_AUTOALLOCATE_IPV4_PREFIX)."""
@@ -30,6 +30,17 @@ _NO_SERVICE = tuple(map(ipaddress.IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "224
 
 ServiceAddress = Annotated[str, Kind("an IPv4 address or range", _service_address)]
 """A virtual address of a ServiceEntry."""
+
+
+def _machine(value: str) -> None:
+    if re.fullmatch(r"[0-9.:]+", value):
+        _address(value)
+    else:
+        mesh_name(value)
+
+
+Machine = Annotated[str, Kind("an IPv4 address or host name", _machine)]
+"""An endpoint of a ServiceEntry."""
 
 
 def _visibility(value: str) -> None:

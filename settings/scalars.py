@@ -233,15 +233,19 @@ Network = Annotated[str, Kind("an IPv4 range", _network)]
 """A range of IPv4 addresses that a route leads to."""
 
 
-def _host_name(value: str) -> None:
+def mesh_name(value: str) -> None:
+    """Refuse what istiod's `ValidateFQDN` refuses of a name (`pkg/config/validation/agent`)."""
     if not re.fullmatch(_NAME, value) or len(value) > 253:
         raise Refused("not a DNS name (RFC 1123 subdomain)", f"{_LOWER}, with '.' between labels")
     if max(map(len, value.split("."))) > 63:
         raise Refused("not a DNS name: a label is longer than 63 characters", "labels of at most 63 characters")
     if value.split(".")[-1].isdigit():
-        raise Refused(
-            "not a name: its last label is a number, which istiod refuses", "a name, as in reviews.mesh.internal"
-        )
+        what = "not a name: its last label is a number, which istiod refuses"
+        raise Refused(what, "a name, as in reviews.mesh.internal")
+
+
+def _host_name(value: str) -> None:
+    mesh_name(value)
     if "." not in value:
         raise Refused(
             "a short host name: a ServiceEntry takes it literally, a VirtualService expands it, so the two never meet",

@@ -34,7 +34,8 @@ class Host:
     endpoints: tuple[Mapping[str, str], ...]
     """Labels of every endpoint that the stack knows of."""
     pods: bool
-    """Whether there may be more endpoints than the stack knows of."""
+    """Whether the stack says that there are more endpoints than it knows of; a workload's service finds pods, too, but
+    whether there are any is for those to say who speak of them."""
 
 
 def in_cluster_domain(host: str) -> bool:
@@ -62,10 +63,8 @@ def hosts_of(draft: Draft) -> Iterator[Host]:
                 entry=not in_cluster_domain(host),
                 ports=workload.service.ports,
                 seen_by=frozenset({EVERYBODY}),
-                endpoints=tuple(
-                    labels for _, labels in selected(draft, workload.namespace, service_labels(name, workload))
-                ),
-                pods=workload.service.pods,
+                endpoints=tuple(_vms(draft, workload.namespace, service_labels(name, workload))),
+                pods=False,
             )
     for name, service in draft.services.items():
         for index, host in enumerate(service.hosts):
@@ -87,7 +86,13 @@ def _endpoints(draft: Draft, service: MeshService) -> Iterator[Mapping[str, str]
     for endpoint in service.endpoints or ():
         yield endpoint.labels
     if service.selector is not None:
-        for _, labels in selected(draft, service.namespace, service.selector):
+        yield from _vms(draft, service.namespace, service.selector)
+
+
+def _vms(draft: Draft, namespace: str, selector: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """Yield the labels of every VM that a selector finds."""
+    for name, labels in selected(draft, namespace, selector):
+        if draft.workloads[name].vms:
             yield labels
 
 

@@ -5,14 +5,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from settings.mesh_scalars import Locality, ServiceAddress, SubjectName, Visibility
+from settings.mesh_scalars import Locality, Machine, ServiceAddress, SubjectName, Visibility
 from settings.model import Model
 from settings.problems import wrong
 from settings.scalars import (
     Count,
     DnsLabel,
     DnsName,
-    Endpoint,
     HostName,
     LabelKey,
     LabelValue,
@@ -25,7 +24,7 @@ from settings.scalars import (
 class ServiceEndpoint(Model):
     """A machine that answers, and that the stack has no workload for."""
 
-    address: Endpoint
+    address: Machine
     """Its IPv4 address; with resolution DNS and DNS_ROUND_ROBIN also its name."""
     ports: Annotated[Mapping[PortName, Port], Field(min_length=1)] | None = None
     """Its ports, by the names of the service's, where they are others than `targetPorts` or `ports` say."""

@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from settings.draft import Draft
 from settings.problems import Problem, join
@@ -11,6 +12,8 @@ from settings.service_models import MeshService
 
 _TOLD_APART = HTTP | {"HTTPS", "TLS"}
 """Protocols in which a request says the host that it is for."""
+
+_ALLOCATE = "PILOT_ENABLE_IP_AUTOALLOCATE"
 
 
 def check_services(draft: Draft) -> Iterator[Problem]:
@@ -24,6 +27,7 @@ def check_services(draft: Draft) -> Iterator[Problem]:
     yield from _same_host(list(hosts_of(draft)))
     yield from _same_entry(draft)
     yield from _addresses(draft)
+    yield from _everywhere(draft)
 
 
 def ports_twice(ports: Mapping[str, int], *path: str) -> Iterator[Problem]:
@@ -185,3 +189,32 @@ def _addresses(draft: Draft) -> Iterator[Problem]:
             if vm is not None and not (service.resolution == "NONE" and network.prefixlen < 32):
                 what = f"takes the traffic to {vm.path('address')}"
                 yield Problem(path=path, what=what, got=address, right="a virtual address, that no machine has")
+
+
+def _everywhere(draft: Draft) -> Iterator[Problem]:
+    """Yield ports that sidecars could only listen for at every address: what goes elsewhere would be taken, too."""
+    allocated = draft.istio is None or not any(map(_is_off, _environments(draft.istio.values)))
+    for name, service in draft.services.items():
+        if service.addresses or (allocated and service.resolution != "NONE"):
+            continue
+        for port in (port for port in service.ports if protocol_of(port) not in _TOLD_APART):
+            why = "NONE" if service.resolution == "NONE" else f"{_ALLOCATE} is false"
+            yield Problem(
+                path=join("services", name, "ports", port),
+                what=f"would take everything that goes to that port, wherever: no address is allocated ({why}), and "
+                "its protocol does not say the host",
+                got=service.ports[port],
+                right="addresses, or an http, grpc, https or tls port",
+            )
+
+
+def _environments(values: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield what the chart's values say of istiod's environment."""
+    pilot = values.get("pilot")
+    yield values.get("env")
+    yield pilot.get("env") if isinstance(pilot, Mapping) else None
+
+
+def _is_off(environment: Any) -> bool:
+    """Return whether an environment switches the allocation of addresses off."""
+    return isinstance(environment, Mapping) and str(environment.get(_ALLOCATE, "true")).lower() in {"false", "0", "f"}

@@ -1,12 +1,12 @@
 """What must hold between traffic rules and the hosts that they are about."""
 
 import re
-from collections.abc import ItemsView, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from settings.draft import Draft
 from settings.problems import Problem, join
-from settings.service_hosts import CLUSTER_DOMAIN, service_host
+from settings.service_hosts import CLUSTER_DOMAIN, hosts_of, service_host
 from settings.service_models import MeshService
 from settings.traffic_models import Destination, HostTraffic, WeightedDestination
 from settings.traffic_rules import check_rules
@@ -15,8 +15,6 @@ from settings.workload_models import Workload
 _CLUSTER_HOST = (
     rf"[a-z]([-a-z0-9]*[a-z0-9])?\.(?P<namespace>[a-z0-9]([-a-z0-9]*[a-z0-9])?)\.{re.escape(CLUSTER_DOMAIN)}"
 )
-_NAME_LABELS = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
-"""Labels that name an application, the first that is there wins, as in the workload's Service."""
 _ISTIOS_LABELS = ("topology.istio.io/", "topology.kubernetes.io/", "service.istio.io/", "security.istio.io/")
 """Prefixes of labels that Istio gives to endpoints itself, by what it finds on them."""
 
@@ -32,8 +30,6 @@ class MeshHost:
     namespace: str
     ports: Mapping[str, int] = field(default_factory=dict)
     """Its ports by name; none where the stack does not say them."""
-    workload: str | None = None
-    """Name of the workload that it is of, if any."""
 
 
 def mesh_host(host: str, workloads: Mapping[str, Workload], services: Mapping[str, MeshService]) -> MeshHost | None:
@@ -44,7 +40,7 @@ def mesh_host(host: str, workloads: Mapping[str, Workload], services: Mapping[st
     for name, workload in workloads.items():
         if service_host(name, workload) == host:
             assert workload.service is not None
-            return MeshHost(namespace=workload.namespace, ports=workload.service.ports, workload=name)
+            return MeshHost(namespace=workload.namespace, ports=workload.service.ports)
     for service in services.values():
         if host in service.hosts:
             return MeshHost(namespace=service.namespace, ports=service.ports)
@@ -95,17 +91,18 @@ def _undeclared(host: str, *path: str | int) -> Problem:
 
 def _subsets(host: str, traffic: HostTraffic, draft: Draft, used: set[str | None]) -> Iterator[Problem]:
     """Yield subsets that lead nowhere, and those that nothing leads to."""
-    found = mesh_host(host, draft.workloads, draft.services)
-    bearers = _behind(found.workload, draft) if found and found.workload else None
+    bearers = _behind(host, draft)
     for name, labels in traffic.subsets.items():
         path = ("traffic", host, "subsets", name)
         if name not in used:
             what, right = "a subset to which no route leads", "a route to it, with weight: 0 for later, or leave it out"
             yield Problem(path=join(*path), what=what, right=right)
         wanted = {key: value for key, value in labels.items() if not key.startswith(_ISTIOS_LABELS)}
-        if bearers is not None and name not in traffic.pod_subsets and not any(map(wanted.items().__le__, bearers)):
-            what, shown = "labels that no VM of the host bears", ", ".join(f"{key}={labels[key]}" for key in labels)
+        borne = bearers is None or any(wanted.items() <= bearer.items() for bearer in bearers)
+        if not borne and name not in traffic.pod_subsets:
+            shown = ", ".join(f"{key}={labels[key]}" for key in labels)
             right = f"labels of some of them, or podSubsets: [{name}] where pods bear them"
+            what = "labels that no VM or endpoint of the host bears"
             yield Problem(path=join(*path), what=what, got=shown, right=right)
     for index, name in enumerate(traffic.pod_subsets):
         if name not in traffic.subsets:
@@ -113,16 +110,12 @@ def _subsets(host: str, traffic: HostTraffic, draft: Draft, used: set[str | None
             yield Problem(path=where, what="names no subset", got=name, right=_known(traffic))
 
 
-def _behind(name: str, draft: Draft) -> list[ItemsView[str, str]]:
-    """Return the labels of every VM that a workload's Service finds, also those of other workloads."""
-    workload = draft.workloads[name]
-    naming = next(({key: workload.labels[key]} for key in _NAME_LABELS if key in workload.labels), None)
-    found = {
-        other: body.labels
-        for other, body in draft.workloads.items()
-        if other == name or (naming and naming.items() <= body.labels.items() and body.namespace == workload.namespace)
-    }
-    return [{**found[vm.workload], **vm.machine.labels}.items() for vm in draft.vms if vm.workload in found]
+def _behind(host: str, draft: Draft) -> list[Mapping[str, str]] | None:
+    """Return the labels of everything that answers under a host; None where the stack does not know all of it."""
+    found = [made for made in hosts_of(draft) if made.name == host]
+    if not found or any(made.pods for made in found):
+        return None
+    return [labels for made in found for labels in made.endpoints]
 
 
 def _known(traffic: HostTraffic | None) -> str:

@@ -101,7 +101,10 @@ class OutlierDetection(Model):
 
 
 class Locality(Model):
-    """How the host's regions share the requests. VMs and pods are where their endpoints say, as `region/zone`."""
+    """How the host's regions share the requests.
+
+    A pod is where its node is, a VM where its label `istio-locality` says: `eu.a` is `eu/a`.
+    """
 
     enabled: bool = True
     """Whether regions matter. `false`: requests go to all alike, also with outlierDetection."""

@@ -94,8 +94,9 @@ def _locality(locality: Locality, traffic: HostTraffic, *path: str | int) -> Ite
     if not locality.enabled and used:
         what = f"off, and {' and '.join(used)} say what to do"
         yield Problem(path=join(*path, "enabled"), what=what, got=False, right="leave these out, or enabled")
-    if locality.distribute and locality.failover:
-        yield Problem(path=join(*path, "failover"), what="given beside distribute", right="one of the two")
+    for key in used:
+        if locality.distribute and key != "distribute":
+            yield Problem(path=join(*path, key), what="given beside distribute", right="one of the two")
     if locality.failover and set(_REGION_LABELS) & set(locality.failover_priority):
         what = "names regions or zones beside failover"
         yield Problem(path=join(*path, "failoverPriority"), what=what, right="one of the two")

@@ -145,7 +145,7 @@ def _present(value: bool) -> None:
 
 Present = Annotated[bool, Kind("true", _present)]
 
-_ESCAPE = r"""\\[dDsSwWbBAtnrfv\\.+*?()|\[\]{}^$/\-"'#&~@!%,:;<>=_`]"""
+_ESCAPE = r"""\\[dDsSwWBAtnrfv\\.+*?()|\[\]{}^$/\-"'#&~@!%,:;<>=_`]"""
 _FOREIGN = re.compile(rf"\\(?!.)|(?!{_ESCAPE})\\.|\(\?(?!:|P<[A-Za-z_][A-Za-z0-9_]*>)|[*+?}}]\+|\[:|\{{,", re.DOTALL)
 
 

@@ -110,9 +110,6 @@ class Service(Model):
     Kubernetes Service that is named like the workload."""
     ports: Annotated[Mapping[PortName, Port], Field(min_length=1)]
     """Ports of the service by name; each name is one of the workload's ports, to which it leads."""
-    pods: bool = False
-    """Whether pods in the namespace, which this stack does not declare, may answer too: those that bear the label by
-    which the service finds the VMs."""
 
 
 _STATIC = {"address", "static", "weight", "labels"}

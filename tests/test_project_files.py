@@ -102,6 +102,7 @@ def test_the_example(tmp_path: Path) -> None:
     assert settings.connections["billing-2"].port == 2222
     assert settings.connections["reports-1"].user == "deploy"
     assert settings.workloads["billing"].vms["legacy-1"].static
+    assert [len(traffic.matches) for traffic in settings.traffic.values()] == [2]
 
 
 def test_the_examples_comments_are_the_defaults() -> None:

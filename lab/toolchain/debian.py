@@ -30,6 +30,7 @@ HOST_PACKAGES = (
     "openssh-client",
     "procps",
     "systemd-container",
+    "wrk",
 )
 
 # Name and least version; the `~` lets in repacked sources, such as `1.6.20~ds1`.

@@ -67,13 +67,13 @@ def test_without_a_rule_nobody_gets_in() -> None:
 def test_it_registers_what_is_asked_for(said: dict[str, Any], made: set[str]) -> None:
     def program() -> dict[str, Any]:
         leaf = pulumi.CustomResource("test:index:Leaf", "leaf", {})
-        Policies("shop", PoliciesArgs(namespace="shop", after=[leaf], **said))
+        Policies("shop-policies", PoliciesArgs(namespace="shop", after=[leaf], **said))
         return {}
 
     done = run(program)
-    assert done.names == {"leaf", "shop"} | made
+    assert done.names == {"leaf", "shop-policies"} | made
     for name in made:
-        assert (done[name].parent_name, done[name].dependency_names) == ("shop", {"leaf"})
+        assert (done[name].parent_name, done[name].dependency_names) == ("shop-policies", {"leaf"})
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from recording import Run, run
 
 from components.traffic import TrafficPolicy, TrafficPolicyArgs, destination_rule, virtual_service
 from settings.traffic_models import HostTraffic
-from traffic_arguments import http_rules
+from traffic_arguments import http_rules, traffic_policy
 
 HOST = "billing.vm-apps.svc.cluster.local"
 SUBSETS = {"v1": {"version": "v1"}, "v2": {"version": "v2"}}
@@ -101,3 +101,89 @@ def test_routes_come_after_the_subsets_that_they_lead_to() -> None:
 )
 def test_rules_in_istios_words(traffic: dict[str, Any], rules: list[dict[str, Any]]) -> None:
     assert http_rules(HOST, HostTraffic.model_validate(traffic)) == rules
+
+
+def test_conditions_mirrors_and_faults_in_istios_words() -> None:
+    conditions = {
+        "headers": {"x-user": {"exact": "me"}, "x-trace": {"present": True}},
+        "method": "GET",
+        "path": {"prefix": "/api"},
+    }
+    fault = {"abort": {"httpStatus": 503, "percent": 10}, "delay": {"fixedDelay": "5s"}}
+    mirror = {"subset": "v2", "percent": 20}
+    traffic = {"timeout": "2s", "matches": [{**conditions, "fault": fault}, {"method": "PUT", "mirror": mirror}]}
+    assert http_rules(HOST, HostTraffic.model_validate(traffic)) == [
+        {
+            "match": [
+                {
+                    "headers": {"x-user": {"exact": "me"}, "x-trace": {}},
+                    "method": {"exact": "GET"},
+                    "uri": {"prefix": "/api"},
+                }
+            ],
+            **ROUTE,
+            "fault": {
+                "abort": {"httpStatus": 503, "percentage": {"value": 10}},
+                "delay": {"fixedDelay": "5s", "percentage": {"value": 100}},
+            },
+        },
+        {
+            "match": [{"method": {"exact": "PUT"}}],
+            **ROUTE,
+            "timeout": "2s",
+            "mirrors": [{"destination": {"host": HOST, "subset": "v2"}, "percentage": {"value": 20}}],
+        },
+        {**ROUTE, "timeout": "2s"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("traffic", "policy"),
+    [
+        ({"timeout": "2s"}, {}),
+        (
+            {"connectionPool": {"tcp": {"maxConnections": 1}, "http": {"http1MaxPendingRequests": 2}}},
+            {"connectionPool": {"tcp": {"maxConnections": 1}, "http": {"http1MaxPendingRequests": 2}}},
+        ),
+        ({"outlierDetection": {}}, {"outlierDetection": {}}),
+        (
+            {"outlierDetection": {"consecutive5xxErrors": 7, "consecutiveGatewayErrors": 6}},
+            {"outlierDetection": {"consecutive5xxErrors": 7, "consecutiveGatewayErrors": 6}},
+        ),
+        # istiod refuses the number where the failures are not counted apart.
+        (
+            {"outlierDetection": {"consecutiveLocalOriginFailures": 3}},
+            {"outlierDetection": {"consecutiveLocalOriginFailures": 3, "splitExternalLocalOriginErrors": True}},
+        ),
+        ({"loadBalancer": {"simple": "RANDOM"}}, {"loadBalancer": {"simple": "RANDOM"}}),
+        (
+            {"loadBalancer": {"locality": {"distribute": {"eu/a": {"eu/a": 80, "eu/b": 20}}}}},
+            {
+                "loadBalancer": {
+                    "localityLbSetting": {
+                        "enabled": True,
+                        "distribute": [{"from": "eu/a", "to": {"eu/a": 80, "eu/b": 20}}],
+                    }
+                }
+            },
+        ),
+        (
+            {"loadBalancer": {"locality": {"failover": {"eu": "us"}, "failoverPriority": ["version=v1"]}}},
+            {
+                "loadBalancer": {
+                    "localityLbSetting": {
+                        "enabled": True,
+                        "failover": [{"from": "eu", "to": "us"}],
+                        "failoverPriority": ["version=v1"],
+                    }
+                }
+            },
+        ),
+        (
+            {"loadBalancer": {"locality": {"enabled": False}}},
+            {"loadBalancer": {"localityLbSetting": {"enabled": False}}},
+        ),
+    ],
+)
+def test_policies_in_istios_words(traffic: dict[str, Any], policy: dict[str, Any]) -> None:
+    assert traffic_policy(HostTraffic.model_validate(traffic)) == policy

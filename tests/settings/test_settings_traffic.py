@@ -38,7 +38,7 @@ def test_a_service_finds_vms_of_other_workloads(stack: dict[str, Any], problems:
     for key, value in (("namespace", "elsewhere"), ("labels", {"app": "next", "version": "v3"})):
         stack["workloads"]["next"] = {**other, key: value}
         assert problems(stack) == [
-            f'{PATH}.subsets.v3: labels that no VM of the host bears (got "version=v3"), '
+            f'{PATH}.subsets.v3: labels that no VM or endpoint of the host bears (got "version=v3"), '
             "labels of some of them, or podSubsets: [v3] where pods bear them"
         ]
 
