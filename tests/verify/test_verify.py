@@ -32,7 +32,7 @@ def stack(tmp_path: Path) -> Settings:
     vms = {"billing-1": {"address": "10.77.0.21"}, "old-1": {"address": "10.77.0.29", "static": True}}
     services = {
         "partner": {"namespace": "shop", "hosts": ["partner.example.com"], "ports": {"http": 80}, "resolution": "DNS"},
-        "raw": {"namespace": "shop", "hosts": ["raw.example.com"], "ports": {"tcp": 1}, "resolution": "NONE"},
+        "raw": {"namespace": "shop", "hosts": ["raw.example.com"], "ports": {"http": 81}, "resolution": "NONE"},
     }
     raw = {**base(), "workloads": {"billing": {**BILLING, "vms": vms}}, "services": services}
     raw["hosts"]["ssh"]["knownHostsFile"] = "known_hosts"
