@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from recording import Run, run
 
-from components.traffic import TrafficPolicy, TrafficPolicyArgs, destination_rule, virtual_service
+from components.traffic import UNSEEN_BY_ANALYZE, TrafficPolicy, TrafficPolicyArgs, destination_rule, virtual_service
 from settings.traffic_models import HostTraffic
 from traffic_arguments import http_rules, traffic_policy
 
@@ -31,7 +31,7 @@ def test_destination_rule() -> None:
     assert destination_rule(arguments(subsets=SUBSETS, policy=policy)) == {
         "apiVersion": "networking.istio.io/v1",
         "kind": "DestinationRule",
-        "metadata": {"name": HOST, "namespace": "vm-apps"},
+        "metadata": {"name": HOST, "namespace": "vm-apps", "annotations": UNSEEN_BY_ANALYZE},
         "spec": {
             "host": HOST,
             "subsets": [{"name": "v1", "labels": {"version": "v1"}}, {"name": "v2", "labels": {"version": "v2"}}],

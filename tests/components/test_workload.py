@@ -6,7 +6,7 @@ import pulumi
 import pytest
 from recording import run
 
-from components.policies import Access
+from components.policies import UNSEEN_BY_ANALYZE, Access
 from components.workload import (
     StaticVm,
     Workload,
@@ -220,5 +220,9 @@ def test_access_is_for_what_bears_the_workloads_name() -> None:
     assert done["vm"].dependency_names == {"billing-group", "billing-access"}, "no VM serves before it holds"
     policy = done["billing-access"]
     assert (policy.type, policy.parent_name) == ("kubernetes:security.istio.io/v1:AuthorizationPolicy", "billing")
-    assert policy.inputs["metadata"] == {"name": "billing-access", "namespace": "vm-apps"}
+    assert policy.inputs["metadata"] == {
+        "name": "billing-access",
+        "namespace": "vm-apps",
+        "annotations": UNSEEN_BY_ANALYZE,
+    }
     assert policy.inputs["spec"]["selector"] == {"matchLabels": {"app": "billing"}}

@@ -38,6 +38,7 @@ def test_defaults(stack: dict[str, Any], project: Path) -> None:
         "trust_domain": "cluster.local",
         "registration_guard": True,
         "mutual_tls": None,
+        "remove_crds": False,
         "values": {},
     }
     assert settings.east_west_gateway.service == "LoadBalancer"

@@ -1,6 +1,11 @@
 """What `make verify` plans, and what it thinks of answers; the asking itself is tried on the lab."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +37,7 @@ def stack(tmp_path: Path) -> Settings:
     vms = {"billing-1": {"address": "10.77.0.21"}, "old-1": {"address": "10.77.0.29", "static": True}}
     services = {
         "partner": {"namespace": "shop", "hosts": ["partner.example.com"], "ports": {"http": 80}, "resolution": "DNS"},
-        "raw": {"namespace": "shop", "hosts": ["raw.example.com"], "ports": {"tcp": 1}, "resolution": "NONE"},
+        "raw": {"namespace": "shop", "hosts": ["raw.example.com"], "ports": {"http": 81}, "resolution": "NONE"},
     }
     raw = {**base(), "workloads": {"billing": {**BILLING, "vms": vms}}, "services": services}
     raw["hosts"]["ssh"]["knownHostsFile"] = "known_hosts"
@@ -162,9 +167,8 @@ case "$*" in *" wait "*|"wait "*) echo "error: timed out" >&2; exit 1 ;; esac
 """
 
 
-def test_the_pod_goes_although_it_never_came(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = project(tmp_path)
     (folder / "Pulumi.yaml").write_text("name: istio-vm-mesh\n")
     config = {f"istio-vm-mesh:{key}": value for key, value in base().items()}
@@ -173,10 +177,32 @@ def test_the_pod_goes_although_it_never_came(
     (folder / "kubectl").chmod(0o755)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder
+
+
+def calls(folder: Path) -> list[str]:
+    return [line.split()[0] for line in (folder / "calls").read_text().splitlines()]
+
+
+def test_the_pod_goes_although_it_never_came(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--stack-file", "stack.yaml"]) == 1
     assert capsys.readouterr().err == "error: kubectl wait: error: timed out\n"
-    calls = [line.split()[0] for line in (folder / "calls").read_text().splitlines()]
-    assert calls == ["delete", "apply", "wait", "delete"]
+    assert calls(folder) == ["delete", "apply", "wait", "delete"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_pod_goes_when_it_is_interrupted(folder: Path, number: signal.Signals) -> None:
+    (folder / "kubectl").write_text(KUBECTL.replace("exit 1", "exec sleep 30"))
+    argv = [sys.executable, "-m", "verify", "--stack-file", "stack.yaml"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
+        end = time.monotonic() + 30
+        while time.monotonic() < end and (not (folder / "calls").exists() or "wait" not in calls(folder)):
+            time.sleep(0.1)
+        run.send_signal(number)
+        _, said = run.communicate(timeout=20)
+    assert (run.returncode, said) == (130, "interrupted; the pod is removed\n")
+    assert calls(folder) == ["delete", "apply", "wait", "delete"]
 
 
 def test_too_few_requests_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
