@@ -72,20 +72,10 @@ turns = Rollout("rollout", arguments.rollout_args(stack)).turns
 machines = {
     name: VirtualMachine(
         name,
-        arguments.machine_args(
-            stack,
-            name,
-            control_plane,
-            ways,
-            namespaces[workload.namespace],
-            workloads[group],
-            credentials,
-            turns,
-            found,
-        ),
+        arguments.machine_args(stack, name, control_plane, ways, namespaces, workloads, credentials, turns, found),
         on_cluster,
     )
-    for group, workload in stack.workloads.items()
+    for workload in stack.workloads.values()
     for name in workload.meshed_vms
 }
 registration = Registration(

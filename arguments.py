@@ -295,8 +295,8 @@ def machine_args(
     name: str,
     control_plane: ControlPlane,
     ways: Mapping[str, Way],
-    namespace: VmNamespace,
-    workload: Workload,
+    namespaces: Mapping[str, VmNamespace],
+    workloads: Mapping[str, Workload],
     credentials: Credentials,
     turns: Mapping[str, Turn],
     found: Mapping[str, Found],
@@ -304,8 +304,8 @@ def machine_args(
     """One VM of a workload."""
     connection = stack.connections[name]
     group = next(group for group, asked in stack.workloads.items() if name in asked.vms)
-    vm = stack.workloads[group].vms[name]
-    revision = revision_of(stack.istio, stack.workloads[group])
+    vm, workload = stack.workloads[group].vms[name], workloads[group]
+    revision, namespace = revision_of(stack.istio, stack.workloads[group]), namespaces[stack.workloads[group].namespace]
     istiod, way = control_plane.istiods[revision], ways[revision]
     return VirtualMachineArgs(
         access=cluster_access(stack),

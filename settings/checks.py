@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from settings.draft import Draft, Vm
-from settings.namespaces import RESERVED
+from settings.namespace_models import RESERVED
 from settings.problems import Problem, join
 from settings.service_hosts import CLUSTER_DOMAIN, in_cluster_domain
 from settings.services import ports_twice

@@ -10,6 +10,9 @@ from settings.scalars import LabelKey, LabelValue
 
 MutualTlsMode = Literal["STRICT", "PERMISSIVE", "DISABLE"]
 
+RESERVED = frozenset({"default", "istio-system", "kube-node-lease", "kube-public", "kube-system"})
+"""Namespaces that are there without the program."""
+
 
 class Namespace(Model):
     """A namespace of the mesh: a workload's, or a further one, which the program makes.

@@ -49,18 +49,22 @@ spec:
 """
 
 
+BY_POD = {"vm-apps": {"injection": "byPod"}}
+
+
 @pytest.fixture(scope="module")
 def beside(dev_stack: Stack, kubectl: Kubectl) -> Iterator[list[str]]:
     """Names of two pods of the same service, in the VMs' namespace, and a meshed client elsewhere."""
-    # A namespace with istio-injection=disabled never has meshed pods, whatever their own labels say.
-    kubectl("label", "namespace", "vm-apps", "istio-injection-")
+    dev_stack.config["namespaces"] = BY_POD
+    dev_stack.up()
     kubectl("apply", "-f", "-", stdin=PODS)
     kubectl("-n", "vm-apps", "rollout", "status", "deploy/billing", "--timeout=90s")
     found = kubectl("-n", "vm-apps", "get", "pods", "-l", "version=pods", "-o", "jsonpath={.items[*].metadata.name}")
     with pods.meshed_pod(kubectl):
         yield found.split()
     kubectl("delete", "-f", "-", "--wait=true", stdin=PODS)
-    kubectl("label", "namespace", "vm-apps", "istio-injection=disabled")
+    dev_stack.config.pop("namespaces", None)
+    dev_stack.up()
 
 
 @pytest.fixture
@@ -75,6 +79,7 @@ def moving(stack: Stack, beside: list[str]) -> Iterator[Stack]:
 
 def move(stack: Stack, source: str, target: str, at: int, **limits: Any) -> None:
     """Ask for a share in the stack file."""
+    stack.config["namespaces"] = BY_POD
     stack.config["traffic"] = {
         HOST: {
             "subsets": {"vm": {"version": "v1"}, "pods": {"version": "pods"}},

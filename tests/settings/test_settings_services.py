@@ -119,11 +119,12 @@ def test_without_allocated_addresses_a_port_would_take_everything(
     assert problems(stack) == []
 
 
-@pytest.mark.parametrize("injection", ["enabled", "disabled", "byPod", "default", "prod", None])
+@pytest.mark.parametrize("injection", ["enabled", "disabled", "byPod", "default", "prod", "canary", "next", None])
 def test_a_further_namespace_takes_any_injection_that_there_is(
     injection: str | None, stack: dict[str, Any], problems: Callable[..., list[str]]
 ) -> None:
-    stack["istio"]["values"]["revisionTags"] = ["prod"]
+    stack["istio"]["revisionTags"] = ["prod"]
+    stack["istio"]["revisions"] = {"canary": {"revisionTags": ["next"]}}
     stack["namespaces"] = {"shop": {"injection": injection}}
     assert problems(stack) == []
 
