@@ -11,7 +11,7 @@ import pytest
 from stack import Kubectl, Stack, changes, eventually
 from tls import Authority
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 TO = {"to": "billing.vm-apps.svc.cluster.local"}
 NODE = "node1"
@@ -47,8 +47,9 @@ def asked(folder: Path) -> dict[str, Any]:
 
 
 def ask(address: str, url: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    """What curl gets on the machine that runs the lab, which is neither in the mesh nor in the cluster."""
-    argv = ["curl", "-sS", "--noproxy", "*", "--max-time", "5", "--connect-to", f"::{address}:", *flags, url]
+    """What curl gets at an address, or address and port, outside the mesh and the cluster: where the lab is run."""
+    to = f"::{address}" if ":" in address else f"::{address}:"
+    argv = ["curl", "-sS", "--noproxy", "*", "--max-time", "5", "--connect-to", to, *flags, url]
     return subprocess.run(argv, capture_output=True, text=True, timeout=30)
 
 
@@ -142,10 +143,33 @@ def test_an_ingress_gateway_comes_serves_and_goes(stack: Stack, kubectl: Kubectl
     assert "ingress" not in stack.outputs()["mesh"]["gateways"]
 
 
+def test_on_node_ports_in_a_namespace_of_its_own(stack: Stack, kubectl: Kubectl, tmp_path: Path) -> None:
+    stack.config["ingressGateway"] = {
+        "enabled": True,
+        "namespace": "edge",
+        "service": "NodePort",
+        "ports": {"http": 8080},
+        "nodePorts": {"http": 30080},
+        "hosts": {"plain.example.com": TO},
+        "values": asked(tmp_path)["values"],
+    }
+    stack.up()
+    assert "ingress" not in stack.outputs()["mesh"]["gateways"]
+    eventually(
+        lambda: ask("10.77.0.10:30080", "http://plain.example.com/").stdout.startswith("Hello version: v1"),
+        seconds=30,
+        what="a VM answers through a port of the node",
+    )
+    assert changes(stack.preview()) == {}
+    del stack.config["ingressGateway"]
+    stack.up()
+    assert kubectl("get", "namespace", "edge", "--ignore-not-found", "-o", "name") == ""
+
+
 def test_a_label_that_somebody_else_gave_a_node_is_not_taken(stack: Stack, kubectl: Kubectl, tmp_path: Path) -> None:
     kubectl("label", "node", NODE, "example.com/role=theirs")
     try:
-        stack.config["ingressGateway"] = asked(tmp_path)
+        stack.config["ingressGateway"] = {**asked(tmp_path), "service": "NodePort"}
         refused = stack.run("up")
         assert refused.returncode != 0
         assert "already has a value (theirs)" in refused.stdout + refused.stderr
