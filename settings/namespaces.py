@@ -8,6 +8,7 @@ from settings.draft import Draft
 from settings.namespace_models import Namespace
 from settings.problems import Problem, join
 from settings.protocols import HTTP, protocol_of
+from settings.revision_names import revisions_of, tags_of
 from settings.workload_models import Workload
 
 RESERVED = frozenset({"default", "istio-system", "kube-node-lease", "kube-public", "kube-system"})
@@ -76,8 +77,7 @@ def _namespace(draft: Draft, name: str, namespace: Namespace) -> Iterator[Proble
             right="disabled, or byPod for pods that ask for one by the label sidecar.istio.io/inject",
         )
     elif injection != "enabled" and draft.istio is not None and draft.istio.install == "helm":
-        tags = draft.istio.values.get("revisionTags")
-        known = {draft.istio.revision or "default", *(tags if isinstance(tags, list) else ())}
+        known = {*(revision or "default" for revision in revisions_of(draft.istio)), *tags_of(draft.istio)}
         if injection not in known:
             what = "no control plane of this stack has that revision or tag, so its pods would get no sidecar"
             right = f"enabled, disabled, byPod or {', '.join(sorted(map(str, known)))}"

@@ -123,7 +123,7 @@ def test_without_allocated_addresses_a_port_would_take_everything(
 def test_a_further_namespace_takes_any_injection_that_there_is(
     injection: str | None, stack: dict[str, Any], problems: Callable[..., list[str]]
 ) -> None:
-    stack["istio"]["values"]["revisionTags"] = ["prod"]
+    stack["istio"]["revisionTags"] = ["prod"]
     stack["namespaces"] = {"shop": {"injection": injection}}
     assert problems(stack) == []
 
