@@ -4,6 +4,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 import arguments
+import ingress_arguments
 import mesh_arguments
 import migration_arguments
 import outputs
@@ -44,8 +45,6 @@ found = arguments.look_at_hosts(stack)
 control_plane = ControlPlane("istio", arguments.control_plane_args(stack), on_cluster)
 asked = arguments.gateway_args(stack, control_plane)
 gateway = EastWestGateway("east-west", asked, on_cluster) if asked else None
-asked_ingress = arguments.ingress_args(stack, control_plane)
-ingress = IngressGateway("ingress", asked_ingress, on_cluster) if asked_ingress else None
 tags = arguments.tags_args(stack, control_plane)
 if tags:
     RevisionTags("revision-tags", tags, on_cluster)
@@ -63,6 +62,8 @@ workloads = {
 }
 for host in stack.traffic:
     TrafficPolicy(host, traffic_arguments.policy_args(stack, host, control_plane, namespaces, moves), on_cluster)
+asked_ingress = ingress_arguments.ingress_args(stack, control_plane, namespaces, moves)
+ingress = IngressGateway("ingress", asked_ingress, on_cluster) if asked_ingress else None
 services = {
     name: MeshService(name, mesh_arguments.service_args(stack, name, control_plane, namespaces), on_cluster)
     for name in stack.services

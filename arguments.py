@@ -9,12 +9,11 @@ import settings
 from components.control_plane import ControlPlane, ControlPlaneArgs, Istiod, RevisionArgs
 from components.credential import Credentials, CredentialsArgs
 from components.gateways import SERVICE_PORTS, EastWestGateway, EastWestGatewayArgs
-from components.ingress import Certificate, Host, IngressGatewayArgs, host_rules
 from components.kubectl import ClusterAccess
 from components.revisions import RevisionTagsArgs, Target
 from components.rollout import RolloutArgs, Turn
 from components.ssh import SshLogin, agent_problem
-from components.values import ISTIO_NAMESPACE, deep_merge
+from components.values import deep_merge
 from components.vm_namespace import VmNamespace
 from components.vm_plan import VirtualMachineArgs
 from components.ways import Way, service_ip
@@ -104,50 +103,6 @@ def gateway_args(stack: Settings, control_plane: ControlPlane) -> EastWestGatewa
         expose_services=asked.expose_services,
         values=asked.values,
         after=control_plane.ready,
-    )
-
-
-def ingress_args(stack: Settings, control_plane: ControlPlane) -> IngressGatewayArgs | None:
-    """The ingress gateway that the stack asks for, if any."""
-    asked = stack.ingress_gateway
-    if not asked.enabled:
-        return None
-    return IngressGatewayArgs(
-        access=cluster_access(stack),
-        charts=stack.istio.charts,
-        version=stack.istio.version,
-        revision=stack.istio.revision,
-        namespace=asked.namespace,
-        make_namespace=asked.namespace not in {ISTIO_NAMESPACE, *stack.namespaces},
-        service=asked.service,
-        annotations=asked.annotations,
-        node_selector=asked.node_selector,
-        node_labels=asked.node_labels,
-        ports={name: port for name, port in asked.ports if port},
-        node_ports={name: port for name, port in asked.node_ports if port},
-        certificates={
-            name: Certificate(
-                certificate=found.certificate,
-                private_key=pulumi.Output.secret(found.private_key.get_secret_value()),
-                client_ca=found.client_ca,
-            )
-            for name, found in stack.certificates.items()
-        },
-        hosts={name: _ingress_host(stack, host) for name, host in asked.hosts.items()},
-        values=asked.values,
-        after=control_plane.ready,
-    )
-
-
-def _ingress_host(stack: Settings, asked: settings.IngressHost) -> Host:
-    """A host of the ingress gateway."""
-    owners = {service_host(name, workload): workload for name, workload in stack.workloads.items()}
-    port = settings.destination_port(owners.get(asked.to), asked)
-    return Host(
-        http=host_rules((), asked.to, port),
-        secret=asked.tls.secret if asked.tls else None,
-        mode=asked.tls.mode if asked.tls else "SIMPLE",
-        redirect=asked.tls is not None and asked.tls.https_redirect,
     )
 
 
@@ -305,7 +260,7 @@ def machine_args(
     connection = stack.connections[name]
     group = next(group for group, asked in stack.workloads.items() if name in asked.vms)
     vm, workload = stack.workloads[group].vms[name], workloads[group]
-    revision, namespace = revision_of(stack.istio, stack.workloads[group]), namespaces[stack.workloads[group].namespace]
+    revision = revision_of(stack.istio, stack.workloads[group])
     istiod, way = control_plane.istiods[revision], ways[revision]
     return VirtualMachineArgs(
         access=cluster_access(stack),
@@ -337,5 +292,5 @@ def machine_args(
         confirm_within=stack.hosts.confirm_within,
         remove_unreachable=stack.hosts.remove_unreachable if vm.remove_unreachable is None else vm.remove_unreachable,
         turn=turns[name],
-        after=[*way.ready, *namespace.ready, *workload.ready],
+        after=[*way.ready, *namespaces[stack.workloads[group].namespace].ready, *workload.ready],
     )

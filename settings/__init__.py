@@ -8,7 +8,7 @@ from settings.problems import Problem, SettingsError
 from settings.protocols import protocol_of
 from settings.result import BastionLogin, Connection, Login, Settings, SidecarPackage
 from settings.revision_models import ControlPlaneRevision
-from settings.revisions import revision_of, tags_of
+from settings.revision_names import revision_of, tags_of
 from settings.route_models import Route
 from settings.service_hosts import CLUSTER_DOMAIN, in_cluster_domain, service_host
 from settings.source import load

@@ -1,14 +1,14 @@
 """What must hold for the ingress gateway: its ports, its hosts and what they lead to, its certificates."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from settings.checks import ENVOY_PORTS, reserved_values
 from settings.draft import Draft
 from settings.ingress_models import IngressGateway, IngressHost, IngressTls
 from settings.problems import Problem, join
-from settings.service_hosts import CLUSTER_DOMAIN, service_host
+from settings.service_hosts import CLUSTER_DOMAIN
 from settings.services import ports_twice
-from settings.workload_models import Workload
+from settings.traffic import mesh_host
 
 _SECTION = "ingressGateway"
 _VALUES = {
@@ -38,10 +38,9 @@ def check_ingress(draft: Draft) -> Iterator[Problem]:
         yield from _destination(draft, name, host)
 
 
-def destination_port(workload: Workload | None, host: IngressHost) -> int | None:
-    """Return the port that a host's requests go to; None: the only one of a service that the stack does not know."""
-    ports = list(workload.service.ports.values()) if workload is not None and workload.service else []
-    return host.port or (ports[0] if len(ports) == 1 else None)
+def destination_port(ports: Mapping[str, int], host: IngressHost) -> int | None:
+    """Return the port that a host's requests go to, of a service's; None: the only one of one that nobody knows."""
+    return host.port or (next(iter(ports.values())) if len(ports) == 1 else None)
 
 
 def _namespace(draft: Draft, gateway: IngressGateway) -> Iterator[Problem]:
@@ -54,6 +53,11 @@ def _namespace(draft: Draft, gateway: IngressGateway) -> Iterator[Problem]:
             what = f"the namespace of workloads.{name}, in which no pod gets a proxy"
             yield Problem(path=path, what=what, got=gateway.namespace, right=right)
             return
+    asked = draft.namespaces.get(gateway.namespace)
+    if asked is not None and asked.injection == "disabled":
+        where = join("namespaces", gateway.namespace, "injection")
+        what = "the ingress gateway is there, whose pods would not get the proxy that they are"
+        yield Problem(path=where, what=what, got=asked.injection, right="byPod, or another namespace for it")
 
 
 def _ports(gateway: IngressGateway) -> Iterator[Problem]:
@@ -107,17 +111,14 @@ def _clients(gateway: IngressGateway, tls: IngressTls, *path: str) -> Iterator[P
 def _destination(draft: Draft, name: str, host: IngressHost) -> Iterator[Problem]:
     """Yield that a host leads nowhere, as far as that can be seen here."""
     path = (_SECTION, "hosts", name)
-    owners = {service_host(key, workload): workload for key, workload in draft.workloads.items()}
-    workload = owners.get(host.to)
-    if workload is None:
-        if not host.to.endswith(f".{CLUSTER_DOMAIN}"):
-            right = f"a host of this stack, or a Service's full name, <service>.<namespace>.{CLUSTER_DOMAIN}"
-            yield Problem(path=join(*path, "to"), what="no host of the mesh", got=host.to, right=right)
+    found = mesh_host(host.to, draft.workloads, draft.services)
+    if found is None:
+        right = f"a host of this stack, or a Service's full name, <service>.<namespace>.{CLUSTER_DOMAIN}"
+        yield Problem(path=join(*path, "to"), what="no host of the mesh", got=host.to, right=right)
         return
-    assert workload.service is not None
-    ports = sorted(workload.service.ports.values())
+    ports = sorted(found.ports.values())
     known = ", ".join(map(str, ports))
     if host.port is None and len(ports) > 1:
         yield Problem(path=join(*path, "port"), what=f"missing, {host.to} has several", right=f"one of {known}")
-    elif host.port is not None and host.port not in ports:
+    elif host.port is not None and ports and host.port not in ports:
         yield Problem(path=join(*path, "port"), what=f"no port of {host.to}", got=host.port, right=f"one of {known}")

@@ -8,7 +8,7 @@ from settings.draft import Draft
 from settings.namespace_models import RESERVED, Namespace
 from settings.problems import Problem, join
 from settings.protocols import HTTP, protocol_of
-from settings.revisions import tags_of
+from settings.revision_names import revisions_of, tags_of
 from settings.workload_models import Workload
 
 _OWN_LABELS = {
@@ -74,8 +74,7 @@ def _namespace(draft: Draft, name: str, namespace: Namespace) -> Iterator[Proble
             right="disabled, or byPod for pods that ask for one by the label sidecar.istio.io/inject",
         )
     elif injection != "enabled" and draft.istio is not None and draft.istio.install == "helm":
-        istio = draft.istio
-        known = {istio.revision or "default", *istio.revisions, *tags_of(istio)}
+        known = {*(revision or "default" for revision in revisions_of(draft.istio)), *tags_of(draft.istio)}
         if injection not in known:
             what = "no control plane of this stack has that revision or tag, so its pods would get no sidecar"
             right = f"enabled, disabled, byPod or {', '.join(sorted(map(str, known)))}"

@@ -6,29 +6,7 @@ from settings.checks import ISTIOD_VALUES, at_path, proxy_metadata, reserved_val
 from settings.draft import Draft
 from settings.models import Istio
 from settings.problems import Problem, join
-from settings.workload_models import Workload
-
-_TAGS = "revisionTags"
-
-
-def plain(revision: str) -> str:
-    """Return a revision's name as Istio's objects bear it: the default one has none."""
-    return "" if revision == "default" else revision
-
-
-def revisions_of(istio: Istio) -> list[str]:
-    """Return the revisions of a stack by their plain names, the main one first."""
-    return [plain(istio.revision), *map(plain, istio.revisions)]
-
-
-def tags_of(istio: Istio) -> dict[str, str]:
-    """Return the tags of a stack, and the plain name of the revision that each points at."""
-    return {tag: revision for _, tag, revision in _tags(istio)}
-
-
-def revision_of(istio: Istio, workload: Workload) -> str:
-    """Return the plain name of a workload's revision."""
-    return plain(istio.revision if workload.revision is None else workload.revision)
+from settings.revision_names import TAGS, placed_tags, plain, revision_of, revisions_of, tags_of
 
 
 def check_revisions(draft: Draft) -> Iterator[Problem]:
@@ -48,20 +26,11 @@ def check_revisions(draft: Draft) -> Iterator[Problem]:
             yield _stranger(istio, key, str(workload.revision))
 
 
-def _tags(istio: Istio) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
-    """Yield each tag: where it stands, its name, and the revision that it points at."""
-    for index, tag in enumerate(istio.revision_tags):
-        yield ("istio", _TAGS, index), tag, plain(istio.revision)
-    for name, revision in istio.revisions.items():
-        for index, tag in enumerate(revision.revision_tags):
-            yield ("istio", "revisions", name, _TAGS, index), tag, plain(name)
-
-
 def _tag_names(istio: Istio) -> Iterator[Problem]:
     """Yield tags by whose name something else is known already."""
     first: dict[str, str] = {}
     known = revisions_of(istio)
-    for where, tag, _ in _tags(istio):
+    for where, tag, _ in placed_tags(istio):
         path = join(*where)
         if first.setdefault(tag, path) != path:
             yield Problem(path=path, what=f"the tag {first[tag]} too", got=tag, right="each tag at one revision")
@@ -85,7 +54,7 @@ def _stranger(istio: Istio, workload: str, named: str) -> Problem:
 
 def _values(istio: Istio) -> Iterator[Problem]:
     """Yield chart values of revisions that have keys of their own, and what no VM could take."""
-    tags = {_TAGS: f"give istio.{_TAGS}"}
+    tags = {TAGS: f"give istio.{TAGS}"}
     yield from reserved_values(istio.values, tags, "istio", "values")
     for name, revision in istio.revisions.items():
         place = ("istio", "revisions", name)
@@ -93,7 +62,7 @@ def _values(istio: Istio) -> Iterator[Problem]:
             "global.hub": f"give {join(*place, 'hub')}",
             "global.tag": f"give {join(*place, 'tag')}",
             "revision": "leave it out, it is the key",
-            _TAGS: f"give {join(*place, _TAGS)}",
+            TAGS: f"give {join(*place, TAGS)}",
         }
         yield from reserved_values(revision.values, {**ISTIOD_VALUES, **own}, *place, "values")
         keys = ("meshConfig", "defaultConfig")

@@ -74,3 +74,21 @@ def test_an_ingress_gateway_leads_to_the_stacks_services(project: Path, monkeypa
     assert route["route"] == [{"destination": {"host": host["to"], "port": {"number": 80}}}]
     assert "ingress-namespace" not in done.names
     assert {"istio-base", "istio-istiod"} <= done["ingress-chart"].dependency_names
+
+
+def test_a_services_own_rules_hold_at_the_ingress_gateway(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = "billing.vm-apps.svc.cluster.local"
+    routes = [{"subset": "v1", "weight": 90}, {"subset": "v2", "weight": 10}]
+    traffic = {"subsets": {"v1": {"version": "v1"}, "v2": {"version": "v2"}}, "routes": routes, "timeout": "2s"}
+    billing = STACK["workloads"]["billing"]
+    vms = {
+        name: {**vm, "labels": {"version": f"v{number}"}} for number, (name, vm) in enumerate(billing["vms"].items(), 1)
+    }
+    monkeypatch.setitem(STACK, "workloads", {**STACK["workloads"], "billing": {**billing, "vms": vms}})
+    monkeypatch.setitem(STACK, "traffic", {host: traffic})
+    monkeypatch.setitem(STACK, "ingressGateway", {"enabled": True, "hosts": {"shop.example.com": {"to": host}}})
+    done = run_program(answers={"istio-ingressgateway": '[{"ip": "10.77.0.201"}]'})
+    (rule,) = done["ingress-shop.example.com-routes"].inputs["spec"]["http"]
+    assert rule["timeout"] == "2s"
+    assert [(route["destination"]["subset"], route["weight"]) for route in rule["route"]] == [("v1", 90), ("v2", 10)]
+    assert {route["destination"]["port"]["number"] for route in rule["route"]} == {80}

@@ -109,6 +109,18 @@ def test_the_only_port_of_a_service_need_not_be_said(
 ) -> None:
     settings = parse(stack, project_dir=project)
     host = settings.ingress_gateway.hosts["shop.example.com"]
-    assert destination_port(settings.workloads["billing"], host) == 80
-    assert destination_port(None, host) is None
-    assert destination_port(None, host.model_copy(update={"port": 8080})) == 8080
+    assert destination_port({"http": 80}, host) == 80
+    assert destination_port({}, host) is None
+    assert destination_port({"http": 80, "grpc": 90}, host) is None
+    assert destination_port({}, host.model_copy(update={"port": 8080})) == 8080
+
+
+def test_the_gateway_gets_its_proxy(shop: dict[str, Any], stack: dict[str, Any], problems: Problems) -> None:
+    stack["ingressGateway"]["namespace"] = "edge"
+    stack["namespaces"] = {"edge": {"injection": "disabled"}}
+    what = "the ingress gateway is there, whose pods would not get the proxy that they are"
+    assert problems(stack) == [
+        f'namespaces.edge.injection: {what} (got "disabled"), byPod, or another namespace for it'
+    ]
+    stack["namespaces"]["edge"]["injection"] = "byPod"
+    assert problems(stack) == []

@@ -41,3 +41,10 @@ def test_the_tag_default_is_for_a_stack_without_the_default_revision(
 ) -> None:
     stack["istio"] |= {"revision": "blue", "revisionTags": ["default"]}
     assert problems(stack) == []
+
+
+def test_namespaces_name_revisions_and_tags(stack: dict[str, Any], problems: Callable[..., list[str]]) -> None:
+    stack["istio"] |= {"revisions": {"canary": {"revisionTags": ["next"]}}, "revisionTags": ["prod"]}
+    for injection in ("default", "canary", "next", "prod"):
+        stack["namespaces"] = {"shop": {"injection": injection}}
+        assert problems(stack) == []
