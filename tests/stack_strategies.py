@@ -117,7 +117,7 @@ def of_model(model: type[Model], seldom: Iterable[str] = ()) -> st.SearchStrateg
         (required if field.is_required() else optional)[key] = of_type(field.annotation, key)
     return st.fixed_dictionaries(required).flatmap(
         lambda given: (
-            st.lists(st.sampled_from(sorted(optional)), max_size=4, unique=True).flatmap(
+            st.lists(st.sampled_from(sorted(optional)), max_size=6, unique=True).flatmap(
                 lambda keys: st.fixed_dictionaries({key: optional[key] for key in keys}).map(
                     lambda more: {**given, **more}
                 )
@@ -159,7 +159,7 @@ def of_type(annotation: Any, key: str) -> st.SearchStrategy[Any]:
 
 def _mostly_right(values: Sequence[Any]) -> st.SearchStrategy[Any]:
     first = st.sampled_from(values[:2])
-    return st.one_of(first, first, first, st.sampled_from(values))
+    return st.one_of(*[first] * 6, st.sampled_from(values))
 
 
 @st.composite
@@ -182,7 +182,7 @@ def workloads(draw: st.DrawFn) -> Config:
 def traffic(draw: st.DrawFn) -> Config:
     """Rules for hosts of the stack, most with two subsets that share the requests."""
     found: Config = {}
-    for host in draw(st.lists(st.sampled_from([*HOSTS, *OUTER_HOSTS[:3]]), max_size=2, unique=True)):
+    for host in draw(st.lists(st.sampled_from([*HOSTS, *OUTER_HOSTS[:3]]), min_size=1, max_size=3, unique=True)):
         said = draw(of_model(HostTraffic))
         if draw(st.integers(0, 3)):
             first = draw(st.sampled_from([90, 50, 100, 0, 101]))

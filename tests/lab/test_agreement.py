@@ -97,6 +97,7 @@ def test_generated_stacks_are_refused_with_paths_or_accepted_by_istio(
     assert len(seen) >= STACKS and STACKS / 10 < len(refused) < STACKS, (len(seen), len(refused))
     assert {"DestinationRule", "ServiceEntry", "VirtualService", "WorkloadGroup", "WorkloadEntry"} <= kinds
     assert {"AuthorizationPolicy", "PeerAuthentication", "Service", "Namespace"} <= kinds
+    assert len(objects) > STACKS / 2, len(objects)
     found = judged(client, objects)
     assert not found, f"{len(found)} of {len(objects)} objects of {len(seen)} stacks:\n" + "\n\n".join(found[:20])
 
