@@ -188,7 +188,8 @@ class Workload(Model):
     rollout: Rollout | None = None
     """How VMs that serve are changed, in place of `hosts.rollout`."""
     vms: Mapping[DnsLabel, VirtualMachine] = {}
-    """The VMs by name: the host name, unique in the stack."""
+    """The VMs by name: the host name, unique in the stack. Another name for the same machine takes two runs, without it
+    and then with the new name: in a single one, what leaves under the old name takes the new sidecar with it."""
 
     @property
     def meshed_vms(self) -> dict[str, VirtualMachine]:
