@@ -11,7 +11,7 @@ import pytest
 import yaml
 from stack import PREFIX, PROJECT, Kubectl, Stack, changes, committed_config, eventually, ssh_argv
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(500)]
 EXAMPLES = PROJECT / "examples"
 
 

@@ -17,7 +17,7 @@ from stack import Kubectl, Stack, changes, eventually
 
 from lab.runtime import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(900)]
 
 HOST = "billing.vm-apps.svc.cluster.local"
 VIRTUAL_SERVICE = f"{HOST}-virtual-service"

@@ -9,7 +9,7 @@ import pytest
 import shop_pods
 from stack import Kubectl, Stack, changes, eventually, ssh_argv
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(420)]
 
 ON_VM = ssh_argv("10.77.0.21", [])
 ON_NODE = ["nsenter", "--net=/run/netns/ivm-node1"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from stack import Kubectl, Stack, committed_config, eventually
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(600)]
 
 Objects = dict[str, str]
 """`<kind> <namespace>/<name>` -> its uid, as far as nobody made it anew."""
