@@ -39,7 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell in the background leaves SIGINT ignored
+        signal.signal(number, _interrupt)
     istio = stack.istio
     image = options.image or f"{istio.hub}/proxyv2:{istio.tag or istio.version}"
     excluded = [address for address, _, _ in plan.direct(stack).values()]
