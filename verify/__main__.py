@@ -28,7 +28,9 @@ VM_SECONDS = 90.0
 def main(argv: list[str] | None = None) -> int:
     """Check; 0: all well, 1: something failed or could not be asked, 2: the stack file is refused."""
     parser = argparse.ArgumentParser(prog="python -m verify", description="Check the mesh of a stack that is up.")
-    parser.add_argument("--stack-file", type=Path, required=True, help="the stack's configuration, Pulumi.<stack>.yaml")
+    parser.add_argument(
+        "--stack-file", type=Path, default=Path("Pulumi.dev.yaml"), help="the stack's configuration (Pulumi.dev.yaml)"
+    )
     parser.add_argument("--requests", type=int, default=REQUESTS, help=f"to hosts with weights ({REQUESTS})")
     parser.add_argument("--image", help="of the pod: curl, iptables and Envoy (the mesh's proxy)")
     options = parser.parse_args(argv)
