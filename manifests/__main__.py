@@ -26,8 +26,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m manifests", description="Write every Kubernetes object of a stack, one file each."
     )
-    parser.add_argument("--stack-file", type=Path, required=True, help="the stack's configuration, Pulumi.<stack>.yaml")
-    parser.add_argument("--folder", type=Path, required=True, help="where to; files of an earlier run are brought up")
+    parser.add_argument(
+        "--stack-file", type=Path, default=Path("Pulumi.dev.yaml"), help="the stack's configuration (Pulumi.dev.yaml)"
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("rendered"),
+        help="where to; files of an earlier run are brought up (rendered)",
+    )
     parser.add_argument("--kube-version", default=KUBERNETES, help=f"Kubernetes that charts are for ({KUBERNETES})")
     options = parser.parse_args(argv)
     try:

@@ -28,7 +28,9 @@ VM_SECONDS = 90.0
 def main(argv: list[str] | None = None) -> int:
     """Check; 0: all well, 1: something failed or could not be asked, 2: the stack file is refused."""
     parser = argparse.ArgumentParser(prog="python -m verify", description="Check the mesh of a stack that is up.")
-    parser.add_argument("--stack-file", type=Path, required=True, help="the stack's configuration, Pulumi.<stack>.yaml")
+    parser.add_argument(
+        "--stack-file", type=Path, default=Path("Pulumi.dev.yaml"), help="the stack's configuration (Pulumi.dev.yaml)"
+    )
     parser.add_argument("--requests", type=int, default=REQUESTS, help=f"to hosts with weights ({REQUESTS})")
     parser.add_argument("--image", help="of the pod: curl, iptables and Envoy (the mesh's proxy)")
     options = parser.parse_args(argv)
@@ -39,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell in the background leaves SIGINT ignored
+        signal.signal(number, _interrupt)
     istio = stack.istio
     image = options.image or f"{istio.hub}/proxyv2:{istio.tag or istio.version}"
     excluded = [address for address, _, _ in plan.direct(stack).values()]

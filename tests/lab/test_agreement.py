@@ -94,7 +94,10 @@ def test_generated_stacks_are_refused_with_paths_or_accepted_by_istio(
 
     look()
     kinds = {json.loads(text)["kind"] for text in objects}
-    assert len(seen) >= STACKS and STACKS / 10 < len(refused) < STACKS, (len(seen), len(refused))
+    # Nearly every one is spoiled somewhere; what is left of it then is tried, and differs from stack to stack.
+    different = {json.dumps(rest, sort_keys=True) for rest in tried}
+    assert len(seen) >= STACKS and len(refused) > STACKS / 10, (len(seen), len(refused))
+    assert len(different) > STACKS / 4, len(different)
     assert {"DestinationRule", "ServiceEntry", "VirtualService", "WorkloadGroup", "WorkloadEntry"} <= kinds
     assert {"AuthorizationPolicy", "PeerAuthentication", "Service", "Namespace"} <= kinds
     assert len(objects) > STACKS / 2, len(objects)
