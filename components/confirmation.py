@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pulumi
@@ -17,6 +17,7 @@ import pulumi_command as command
 
 from components.kubectl import ClusterAccess
 from components.values import plain_revision
+from registration.ladder import State
 from registration.mesh_state import Request, Workload, dump
 
 WAIT_SECONDS = 20.0
@@ -37,7 +38,17 @@ class ConfirmationArgs:
     has_istiod: bool = True
     """Whether istiod runs in this cluster."""
     after: pulumi.Output[Any]
-    """Known once all has ended, one way or the other."""
+    """The VMs' registration: known once all has ended, one way or the other."""
+
+
+def connected(registration: Mapping[str, Any]) -> tuple[str, ...]:
+    """The VMs whose sidecars are connected, as the mesh calls them."""
+    vms: Mapping[str, Mapping[str, Any]] = registration.get("vms", {})
+    return tuple(
+        f"{name}.{vm['namespace']}"
+        for name, vm in sorted(vms.items())
+        if vm["state"] == State.HEALTHY and "certificate" in vm
+    )
 
 
 class Confirmation(pulumi.ComponentResource):
@@ -62,7 +73,7 @@ class Confirmation(pulumi.ComponentResource):
         )
         result = command.local.run_output(
             command=f"{shlex.quote(sys.executable)} -m registration.mesh_reader",
-            stdin=args.after.apply(lambda _: dump(request)),
+            stdin=args.after.apply(lambda found: dump(replace(request, vms=connected(found)))),
             logging=command.local.Logging.NONE,
             add_previous_output_in_env=False,
             opts=pulumi.InvokeOutputOptions(parent=self),

@@ -44,6 +44,8 @@ class Request:
     workloads: tuple[Workload, ...]
     vm_namespaces: tuple[str, ...] = ()
     """Namespaces in which the stack has VMs."""
+    vms: tuple[str, ...] = ()
+    """VMs that are connected, `<name>.<namespace>`, as proxies are called."""
     has_istiod: bool = True
     """Whether istiod runs in this cluster."""
     kubeconfig: str | None = None
@@ -62,7 +64,8 @@ def parse(text: str) -> Request:
     """The inverse of `dump`."""
     raw = json.loads(text)
     workloads = tuple(Workload(**workload) for workload in raw.pop("workloads"))
-    return Request(workloads=workloads, vm_namespaces=tuple(raw.pop("vm_namespaces")), **raw)
+    spaces, vms = tuple(raw.pop("vm_namespaces")), tuple(raw.pop("vms"))
+    return Request(workloads=workloads, vm_namespaces=spaces, vms=vms, **raw)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +146,7 @@ def report(request: Request, answers: Answers) -> dict[str, Any]:
         *(f"{name}: {state}" for name, state in workloads.items() if state != READY),
         *(f"webhook {name}: {state}" for name, state in answers.webhooks.items() if state != ANSWERS),
         *(f"proxy {name}: has not taken what istiod sent" for name in behind),
+        *(f"proxy {name}: is not among istiod's" for name in request.vms if name not in groups),
     ]
     return {
         "ready": not wrong,

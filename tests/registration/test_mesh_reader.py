@@ -159,6 +159,16 @@ def test_what_becomes_well_meanwhile_is_well() -> None:
     assert answering.slept == 1
 
 
+def test_a_vm_that_is_connected_is_waited_for() -> None:
+    request = replace(REQUEST, vms=("billing-1.vm-apps",))
+    answering = Answering(proxies=[Sequenced([], [proxy("billing-1.vm-apps")])])
+    assert read(request, answering.cluster())["ready"] is True
+    assert answering.slept == 1
+    assert read(request, Answering(proxies=[]).cluster())["problems"] == [
+        "proxy billing-1.vm-apps: is not among istiod's"
+    ]
+
+
 def test_other_proxies_are_not_named_but_their_versions_are() -> None:
     others = [proxy("hello-5d-x.shop", version="1.30.0"), proxy("web-5d-x.vm-apps"), proxy("vm-9.vm-apps")]
     found = read(REQUEST, Answering(proxies=others, pods="pod/web-5d-x\n").cluster())
@@ -194,7 +204,8 @@ def test_a_revision_is_asked_for_by_its_label() -> None:
 
 
 def test_a_request_survives_the_pipe() -> None:
-    assert parse(dump(REQUEST)) == REQUEST
+    request = replace(REQUEST, vms=("billing-1.vm-apps",))
+    assert parse(dump(request)) == request
 
 
 def test_the_outputs_reference_has_every_key() -> None:
