@@ -11,6 +11,7 @@ import pytest
 from pods import curl
 from stack import Kubectl, Stack, changes, committed_config, eventually, ssh_argv
 
+from components.values import deep_merge
 from lab.runtime import Lab, VmSpec
 
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(1200)]
@@ -117,7 +118,7 @@ def test_a_canary_takes_over(two: Stack, lab: Lab, kubectl: Kubectl) -> None:
     # The canary becomes the main one, all VMs go there, and the old one goes.
     istio |= {"revision": "canary", "revisionTags": ["prod"]}
     del istio["revisions"]
-    istio["values"]["meshConfig"] |= OWN["meshConfig"]
+    istio["values"] = deep_merge(istio["values"], OWN)
     del stack.config["workloads"]["ledger"]["revision"]
     stack.up(timeout=400)
     assert istiods(kubectl) == {"istiod-canary": before["istiod-canary"]}
