@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from components.common import istio_object, when_there
 from components.gateways import manifest
 from components.kubectl import ClusterAccess, kubectl, read_when_there
 from components.values import ISTIO_NAMESPACE, chart_reference, deep_merge, plain_revision
-from components.ways import in_order, printed
+from components.ways import points_of, printed
 
 RELEASE = "istio-ingressgateway"
 SELECTOR = {"istio": "ingressgateway"}
@@ -171,9 +170,7 @@ def label_commands(access: ClusterAccess, node: str, key: str, value: str) -> di
 
 def ingress_address(text: str) -> str:
     """What the load balancer is reached at: its first IP by number, else its first name."""
-    points: list[Mapping[str, Any]] = json.loads(text)
-    ips = in_order(str(point["ip"]) for point in points if point.get("ip"))
-    names = sorted(str(point["hostname"]) for point in points if point.get("hostname"))
+    ips, names = points_of(text)
     if not ips and not names:
         raise pulumi.RunError(
             f"ingressGateway: its load balancer has neither an IP nor a host name: {text.strip()}, see what the cloud "

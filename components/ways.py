@@ -81,12 +81,17 @@ def printed(script: str, *depends_on: pulumi.Resource, parent: pulumi.Resource |
     return certain(output, "")
 
 
+def points_of(ingress: str) -> tuple[list[str], list[str]]:
+    """The IPs by number and the names of a load balancer, from its Service's `status.loadBalancer.ingress`."""
+    points: list[Mapping[str, Any]] = json.loads(ingress)
+    ips = in_order(str(point["ip"]) for point in points if point.get("ip"))
+    return ips, sorted(str(point["hostname"]) for point in points if point.get("hostname"))
+
+
 def balancer_points(text: str) -> tuple[list[str], list[str], str]:
     """The IPs and the names of what `read_balancer` has printed, and the address in use."""
     ingress, _, in_use = text.partition("\n")
-    points: list[Mapping[str, Any]] = json.loads(ingress)
-    ips = in_order(str(point["ip"]) for point in points if point.get("ip"))
-    names = sorted(str(point["hostname"]) for point in points if point.get("hostname"))
+    ips, names = points_of(ingress)
     if not ips and not names:
         raise pulumi.RunError(
             f"eastWestGateway: its load balancer has neither an IP nor a host name: {ingress}, give "

@@ -84,17 +84,16 @@ def live_sources(settings: Settings) -> Sources:
     def vms(names: Sequence[str], seconds: float) -> Mapping[str, Page]:
         if not names:
             return {}
-        from observation.reader import Target, ask  # asyncssh takes its time to import
+        from observation.reader import ask, targets  # asyncssh takes its time to import
 
-        addresses = {name: vm.address for workload in settings.workloads.values() for name, vm in workload.vms.items()}
-        targets = {name: Target(address=addresses[name], connection=settings.connections[name]) for name in names}
+        asked, limit = targets(settings, names), max(seconds, 0.1)
         return {
             name: Page(unread=answer.unknown)
             if answer.unknown
             else Page(text=answer.output)
             if answer.status == 0
             else Page(unread=_last(answer.errors) or f"pilot-agent ended with status {answer.status}")
-            for name, answer in ask(targets, dict.fromkeys(targets, on_vm()), max(seconds, 0.1)).items()
+            for name, answer in ask(asked, dict.fromkeys(asked, on_vm()), limit).items()
         }
 
     return Sources(get=get, pod=pod, vms=vms)

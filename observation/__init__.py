@@ -11,13 +11,6 @@ def observe(settings: Settings) -> dict[str, Found]:
     """What is found on each VM by its name; empty where `hosts.observe` is off."""
     if not settings.hosts.observe:
         return {}
-    from observation.reader import Target, look  # asyncssh takes its time to import
+    from observation.reader import look, targets  # asyncssh takes its time to import
 
-    return look(
-        {
-            name: Target(address=vm.address, connection=settings.connections[name])
-            for workload in settings.workloads.values()
-            for name, vm in workload.vms.items()
-            if name in settings.connections
-        }
-    )
+    return look(targets(settings, settings.connections))

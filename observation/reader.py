@@ -10,7 +10,7 @@ import functools
 import ipaddress
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from typing import Any
 import asyncssh
 
 from hosts.observe import OBSERVE, Found, found
-from settings import Connection
+from settings import Connection, Settings
 from settings.result import Login
 
 DEADLINE_SECONDS = 9.0
@@ -37,6 +37,12 @@ class Target:
 
     address: str
     connection: Connection
+
+
+def targets(settings: Settings, names: Iterable[str]) -> dict[str, Target]:
+    """Where the VMs of these names are, and how they are logged in to."""
+    vms = {name: vm for workload in settings.workloads.values() for name, vm in workload.vms.items()}
+    return {name: Target(address=vms[name].address, connection=settings.connections[name]) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from components.kubectl import ClusterAccess
-from observation.reader import Answer, Target, ask
+from observation.reader import Answer, ask, targets
 from settings import Settings, SettingsError, from_stack_file
 from verify import plan
 from verify.judge import FAILED, table
@@ -61,9 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _on_vms(stack: Settings, scripts: Mapping[str, str]) -> Mapping[str, Answer]:
-    addresses = {name: vm.address for workload in stack.workloads.values() for name, vm in workload.vms.items()}
-    targets = {vm: Target(address=addresses[vm], connection=stack.connections[vm]) for vm in scripts}
-    return ask(targets, scripts, VM_SECONDS)
+    return ask(targets(stack, scripts), scripts, VM_SECONDS)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

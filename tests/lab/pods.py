@@ -9,7 +9,18 @@ from collections.abc import Iterator
 
 from stack import Kubectl
 
-MANIFESTS = """
+CONTAINERS = """\
+      - name: hello
+        image: lab.local/hello:1
+        imagePullPolicy: IfNotPresent
+        env: [{name: VERSION, value: pod}]
+        ports: [{containerPort: 8080}]
+      # The proxy's image has a shell and curl; as an application it is redirected like any other.
+      - {name: client, image: "lab.local/istio/proxyv2:dev", imagePullPolicy: IfNotPresent, command: [sleep, infinity]}
+"""
+"""An application that serves, and one that calls."""
+MANIFESTS = (
+    """
 apiVersion: v1
 kind: Namespace
 metadata: {name: traffic, labels: {istio-injection: enabled}}
@@ -29,19 +40,15 @@ spec:
     spec:
       terminationGracePeriodSeconds: 1
       containers:
-      - name: hello
-        image: lab.local/hello:1
-        imagePullPolicy: IfNotPresent
-        env: [{name: VERSION, value: pod}]
-        ports: [{containerPort: 8080}]
-      # The proxy's image has a shell and curl; as an application it is redirected like any other.
-      - {name: client, image: "lab.local/istio/proxyv2:dev", imagePullPolicy: IfNotPresent, command: [sleep, infinity]}
----
+"""
+    + CONTAINERS
+    + """---
 apiVersion: v1
 kind: Service
 metadata: {name: hello, namespace: traffic}
 spec: {selector: {app: hello}, ports: [{name: http, port: 80, targetPort: 8080}]}
 """
+)
 
 
 @contextlib.contextmanager

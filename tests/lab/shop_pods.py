@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import yaml
+from pods import CONTAINERS
 from stack import Kubectl
 
 MANIFEST = """
@@ -20,20 +21,17 @@ spec:
     spec:
       terminationGracePeriodSeconds: 1
       containers:
-      - name: hello
-        image: lab.local/hello:1
-        imagePullPolicy: IfNotPresent
-        env: [{name: VERSION, value: pod}]
-        ports: [{containerPort: 8080}]
-      # The proxy's image has a shell and curl; as an application it is redirected like any other.
-      - {name: client, image: "lab.local/istio/proxyv2:dev", imagePullPolicy: IfNotPresent, command: [sleep, infinity]}
-"""
+%(containers)s"""
+
+
+def manifest(name: str, namespace: str, app: str) -> str:
+    """The Deployment of a pod that asks for a sidecar and captures DNS."""
+    return MANIFEST % {"name": name, "namespace": namespace, "app": app, "containers": CONTAINERS}
 
 
 def run(kubectl: Kubectl, name: str, namespace: str, app: str = "") -> str:
     """Run a pod that asks for a sidecar and captures DNS; return its address."""
-    manifest = MANIFEST % {"name": name, "namespace": namespace, "app": app or name}
-    kubectl("apply", "-f", "-", stdin=manifest)
+    kubectl("apply", "-f", "-", stdin=manifest(name, namespace, app or name))
     kubectl("-n", namespace, "rollout", "status", f"deploy/{name}", "--timeout=90s")
     pods = json.loads(kubectl("-n", namespace, "get", "pods", "-l", "version=pod", "-o", "json"))["items"]
     (address,) = [
@@ -51,10 +49,10 @@ def inside(kubectl: Kubectl, name: str, namespace: str) -> list[str]:
 
 def gets_sidecar(kubectl: Kubectl, namespace: str, *, asks: bool) -> bool:
     """Whether istiod would give a new pod a sidecar: a dry run of the API server's asks its webhooks."""
-    pod = yaml.safe_load(MANIFEST % {"name": "x", "namespace": namespace, "app": "x"})["spec"]["template"]
+    pod = yaml.safe_load(manifest("x", namespace, "x"))["spec"]["template"]
     labels = pod["metadata"]["labels"] if asks else {"app": "x"}
     metadata = {"name": "x", "namespace": namespace, "labels": labels}
-    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod["spec"]}
-    made = kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=json.dumps(manifest))
+    trial = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod["spec"]}
+    made = kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=json.dumps(trial))
     spec = json.loads(made)["spec"]
     return "istio-proxy" in {part["name"] for part in [*spec["containers"], *spec.get("initContainers", [])]}
