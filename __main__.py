@@ -4,13 +4,9 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 import arguments
-import ingress_arguments
 import mesh
-import mesh_arguments
-import migration_arguments
 import outputs
 import settings
-import traffic_arguments
 from components.confirmation import Confirmation
 from components.control_plane import ControlPlane, Mesh
 from components.credential import Credentials
@@ -44,7 +40,7 @@ on_cluster = pulumi.ResourceOptions(providers=[provider])
 
 if problem := arguments.agent_warning(stack):
     pulumi.log.warn(problem)
-moves = migration_arguments.migration_steps(stack)
+moves = arguments.migration_steps(stack)
 found = arguments.look_at_hosts(stack)
 control_plane: Mesh = (
     ExistingControlPlane("istio", arguments.existing_args(stack, istio), on_cluster)
@@ -56,17 +52,17 @@ gateway = EastWestGateway("east-west", asked, on_cluster) if asked else None
 if tags := arguments.tags_args(stack, control_plane):
     RevisionTags("revision-tags", tags, on_cluster)
 ways = arguments.ways_to_istiod(stack, control_plane, gateway)
-namespaces = {name: VmNamespace(name, args, on_cluster) for name, args in mesh_arguments.namespace_args(stack).items()}
-for name, rules in mesh_arguments.policies_args(stack, control_plane, namespaces).items():
+namespaces = {name: VmNamespace(name, args, on_cluster) for name, args in arguments.namespace_args(stack).items()}
+for name, rules in arguments.policies_args(stack, control_plane, namespaces).items():
     Policies(f"{name}-policies", rules, on_cluster)
 asked_workloads = arguments.workloads_args(stack, control_plane, namespaces)
 workloads = {name: Workload(name, args, on_cluster) for name, args in asked_workloads.items()}
 for host in stack.traffic:
-    TrafficPolicy(host, traffic_arguments.policy_args(stack, host, control_plane, namespaces, moves), on_cluster)
-asked_ingress = ingress_arguments.ingress_args(stack, control_plane, namespaces, moves)
+    TrafficPolicy(host, arguments.policy_args(stack, host, control_plane, namespaces, moves), on_cluster)
+asked_ingress = arguments.ingress_args(stack, control_plane, namespaces, moves)
 ingress = IngressGateway("ingress", asked_ingress, on_cluster) if asked_ingress else None
 services = {
-    name: MeshService(name, mesh_arguments.service_args(stack, name, control_plane, namespaces), on_cluster)
+    name: MeshService(name, arguments.service_args(stack, name, control_plane, namespaces), on_cluster)
     for name in stack.services
 }
 credentials = Credentials("credentials", arguments.credentials_args(stack, control_plane, workloads, found))

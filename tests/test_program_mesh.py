@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from test_program import STACK, project, run_program
 
-from mesh_arguments import principal
+from arguments.namespaces import principal
 from settings import parse
 
 __all__ = ["project"]

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from recording import Run, run
 
+from arguments.traffic import http_rules, traffic_policy
 from components.traffic import UNSEEN_BY_ANALYZE, TrafficPolicy, TrafficPolicyArgs, destination_rule, virtual_service
 from settings.traffic_models import HostTraffic
-from traffic_arguments import http_rules, traffic_policy
 
 HOST = "billing.vm-apps.svc.cluster.local"
 SUBSETS = {"v1": {"version": "v1"}, "v2": {"version": "v2"}}

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import pulumi
 
-from arguments import cluster_access
+from arguments.control_plane import cluster_access
+from arguments.traffic import policy_args
 from components.control_plane import Mesh
 from components.ingress import Certificate, Host, IngressGatewayArgs, host_rules
 from components.presets import PRESETS, layered
@@ -12,7 +13,6 @@ from components.values import ISTIO_NAMESPACE
 from components.vm_namespace import VmNamespace
 from migration.decision import Step
 from settings import IngressHost, Settings, destination_port, mesh_host
-from traffic_arguments import policy_args
 
 
 def ingress_args(

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from arguments.migration import annotations, moved
 from components.control_plane import Mesh
 from components.traffic import TrafficPolicyArgs
 from components.vm_namespace import VmNamespace
 from migration.decision import Step
-from migration_arguments import annotations, moved
 from settings import HostTraffic, Settings, mesh_host, subsets_in_use
 from settings.model import Model
 from settings.traffic_models import Abort, Delay, Destination, MatchRule, Rule, WeightedDestination
