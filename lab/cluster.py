@@ -90,10 +90,15 @@ class Cluster:
         for folder in commands.HARD_WIRED:
             commands.private_folder(spec, folder).mkdir(parents=True, exist_ok=True)
         spec.run.mkdir(parents=True, exist_ok=True)
-        config = manifests.containerd(spec, cni_bin=tools.cni_bin_dir, runc=tools.runc)
+        config = manifests.containerd(spec, runc=tools.runc)
         (spec.data / "containerd.toml").write_text(config)
         (spec.data / "kubelet.json").write_text(json.dumps(manifests.kubelet(spec, paths.LOGS), indent=1))
-        processes.write_json(spec.data / "cni" / "10-lab.conflist", manifests.cni(spec))
+        configuration = commands.private_folder(spec, commands.CNI_CONFIGURATION)
+        processes.write_json(configuration / "10-lab.conflist", manifests.cni(spec))
+        programs = commands.private_folder(spec, commands.CNI_PROGRAMS)
+        for program in tools.cni_bin_dir.iterdir():
+            (programs / program.name).unlink(missing_ok=True)
+            (programs / program.name).symlink_to(program)
         self._start("containerd", commands.containerd(spec, tools))
         watch = self._watch("containerd")
         cancel.until(lambda: _connects(spec.containerd_socket), f"containerd of {spec.name}", _SECONDS, watch)

@@ -37,8 +37,19 @@ COMPONENTS = (
 )
 """Names of a cluster's processes."""
 
-HARD_WIRED = ("/run/containerd", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers")
-"""Folders that containerd and the kubelet use whatever their configuration says: each node sees its own there."""
+CNI_PROGRAMS, CNI_CONFIGURATION = "/opt/cni/bin", "/etc/cni/net.d"
+"""Where DaemonSets that bring a CNI plugin look for the node's."""
+
+HARD_WIRED = (
+    "/run/containerd",
+    "/run/istio-cni",
+    "/var/lib/cni",
+    "/var/lib/kubelet",
+    "/var/log/containers",
+    CNI_PROGRAMS,
+    CNI_CONFIGURATION,
+)
+"""Folders that programs of a node use whatever their configuration says: each node sees its own there."""
 
 
 def etcd(cluster: ClusterSpec, tools: Tools) -> list[str]:

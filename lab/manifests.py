@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import paths
+from lab.commands import CNI_CONFIGURATION, CNI_PROGRAMS
 from lab.spec import ClusterSpec
 
 PAUSE_IMAGE = "lab.local/pause:1"
@@ -59,7 +60,7 @@ def kubelet(cluster: ClusterSpec, logs: Path) -> dict[str, Any]:
     }
 
 
-def containerd(cluster: ClusterSpec, *, cni_bin: Path, runc: Path) -> str:
+def containerd(cluster: ClusterSpec, *, runc: Path) -> str:
     """Return containerd's configuration (TOML): every folder and socket the lab's own."""
     cri = '[plugins."io.containerd.grpc.v1.cri"'
     return f"""version = 2
@@ -91,8 +92,8 @@ disabled_plugins = [
   netns_mounts_under_state_dir = true
 
 {cri}.cni]
-  bin_dir = "{cni_bin}"
-  conf_dir = "{cluster.data}/cni"
+  bin_dir = "{CNI_PROGRAMS}"
+  conf_dir = "{CNI_CONFIGURATION}"
 
 {cri}.containerd]
   snapshotter = "overlayfs"

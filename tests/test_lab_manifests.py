@@ -5,21 +5,23 @@ from pathlib import Path
 
 from lab import manifests
 from lab.api import object_path
+from lab.commands import HARD_WIRED
 from lab.spec import ClusterSpec
 
 
 def test_containerd_uses_no_folder_outside_the_lab() -> None:
-    text = manifests.containerd(ClusterSpec(2), cni_bin=Path("/tools/cni"), runc=Path("/tools/runc"))
+    text = manifests.containerd(ClusterSpec(2), runc=Path("/tools/runc"))
     config = tomllib.loads(text)
     cri = config["plugins"]["io.containerd.grpc.v1.cri"]
     runc = cri["containerd"]["runtimes"]["runc"]["options"]
     opt = config["plugins"]["io.containerd.internal.v1.opt"]["path"]
-    for folder in (config["root"], opt, cri["cni"]["conf_dir"]):
+    for folder in (config["root"], opt):
         assert folder.startswith("/var/lib/istio-vm-lab/cluster2/")
     for folder in (config["state"], config["grpc"]["address"], config["ttrpc"]["address"], runc["Root"]):
         assert folder.startswith("/run/istio-vm-lab/cluster2/")
     assert cri["netns_mounts_under_state_dir"] is True
-    assert (cri["cni"]["bin_dir"], runc["BinaryName"]) == ("/tools/cni", "/tools/runc")
+    assert runc["BinaryName"] == "/tools/runc"
+    assert {cri["cni"]["bin_dir"], cri["cni"]["conf_dir"]} <= set(HARD_WIRED)
     assert cri["sandbox_image"] == "lab.local/pause:1"
 
 

@@ -36,11 +36,13 @@ CONFFILES = ("/var/lib/istio/envoy/envoy_bootstrap_tmpl.json", "/var/lib/istio/e
 _PROGRAMS = f"{MODULE}/pkg/version"
 BUILD = GoBuild(
     name="istio",
-    title=f"build Istio {VERSION} (pilot-discovery, pilot-agent, istioctl)",
+    title=f"build Istio {VERSION} (pilot-discovery, pilot-agent, istioctl, istio-cni)",
     module=MODULES / "istio",
     programs=(
         Program(f"{MODULE}/pilot/cmd/pilot-discovery"),
         Program(f"{MODULE}/istioctl/cmd/istioctl"),
+        Program(f"{MODULE}/cni/cmd/install-cni"),
+        Program(f"{MODULE}/cni/cmd/istio-cni"),
         Program(f"{MODULE}/pilot/cmd/pilot-agent", tags="agent"),
     ),
     values=(

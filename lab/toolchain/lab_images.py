@@ -90,6 +90,20 @@ def write_proxy(job: Job, go: Go, debian_root: Part, programs: Part, envoy: Part
     base.unlink()
 
 
+def write_cni(job: Job, programs: Part) -> None:
+    """Write the image of Istio's CNI plugin, which installs itself on the node."""
+    built = job.folder(programs) / "bin"
+    image = Image(
+        name=f"{istio.HUB}/install-cni:dev",
+        files=(
+            File(built / "install-cni", "/usr/local/bin/install-cni"),
+            File(built / "istio-cni", "/opt/cni/bin/istio-cni"),
+        ),
+        entrypoint=("/usr/local/bin/install-cni",),
+    )
+    images.write_image(image, job.target / "install-cni.tar")
+
+
 def parts(go: Go, *, apps: Part, coredns: Part, programs: Part, envoy: Part, debian_root: Part) -> tuple[Part, ...]:
     """Return the parts that hold the images, as `*.tar`."""
     code = sources(Path(__file__), Path(images.__file__))
@@ -109,5 +123,13 @@ def parts(go: Go, *, apps: Part, coredns: Part, programs: Part, envoy: Part, deb
             build=lambda job: write_proxy(job, go, debian_root, programs, envoy),
             lane=Lane.DISK,
             needs=(debian_root, programs, envoy, *go.needs),
+        ),
+        Part(
+            name="cni-image",
+            title="write image install-cni",
+            inputs=code,
+            build=lambda job: write_cni(job, programs),
+            lane=Lane.DISK,
+            needs=(programs,),
         ),
     )

@@ -8,6 +8,9 @@ from pathlib import Path
 from lab.toolchain.cache import Cache
 from lab.toolchain.parts import Parts
 
+_IMAGES = (("pause", "hello", "coredns", "pilot"), ("proxyv2",), ("install-cni",))
+"""The archives in each part that holds images; a cluster imports them in this order."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
@@ -82,7 +85,7 @@ def tools(cache: Cache, parts: Parts) -> Tools:
         sidecar_deb_sha256=sidecar.with_name(f"{sidecar.name}.sha256"),
         images=tuple(
             cache.folder(part) / f"{name}.tar"
-            for part, names in zip(parts.images, (("pause", "hello", "coredns", "pilot"), ("proxyv2",)), strict=True)
+            for part, names in zip(parts.images, _IMAGES, strict=True)
             for name in names
         ),
         debian_bin_dirs=debian_bin_dirs,
