@@ -41,9 +41,9 @@ BUILD = GoBuild(
     programs=(
         Program(f"{MODULE}/pilot/cmd/pilot-discovery"),
         Program(f"{MODULE}/istioctl/cmd/istioctl"),
-        Program(f"{MODULE}/cni/cmd/install-cni"),
-        Program(f"{MODULE}/cni/cmd/istio-cni"),
         Program(f"{MODULE}/pilot/cmd/pilot-agent", tags="agent"),
+        Program(f"{MODULE}/cni/cmd/install-cni", tags="agent"),
+        Program(f"{MODULE}/cni/cmd/istio-cni", tags="agent"),
     ),
     values=(
         f"{_PROGRAMS}.buildVersion={VERSION}",

@@ -139,7 +139,6 @@ def test_a_stack_may_keep_values_in_files(stack: Stack, kubectl: Kubectl) -> Non
 def test_the_api_server_takes_the_cni_plugin(
     joined: Stack, kubectl: Kubectl, lab_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """Its image is not in the lab, so it does not run there."""
     values = cni_values(extra={"logging": {"level": "debug"}}, hub="lab.local/istio", tag="dev")
     objects = rendered("cni", values, tmp_path, lab_environment)
     (daemons,) = of(objects, "DaemonSet")
