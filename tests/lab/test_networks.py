@@ -14,7 +14,7 @@ from lab.runtime import Lab, VmSpec
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(600)]
 
 HOST = VmSpec(name="far-1", address="10.77.0.47", routed=False)
-BALANCER = "10.77.0.200"
+BALANCER, NODE = "10.77.0.200", "10.77.0.10"
 
 
 @pytest.fixture
@@ -36,13 +36,10 @@ def far(stack: Stack, lab: Lab) -> Iterator[Stack]:
     lab.remove_vm(HOST.name)
 
 
-def test_through_the_gateway_from_another_network(far: Stack, lab: Lab, kubectl: Kubectl) -> None:
-    far.up()
-    assert set(far.states().values()) == {"healthy"}
-    assert far.outputs()["registration"]["vms"][HOST.name]["workloadEntry"] == f"far-{HOST.address}-net2"
-    assert changes(far.preview()) == {}
+def reaches_a_pod_through(gateway: str, lab: Lab, kubectl: Kubectl) -> None:
+    """The VM reaches a pod by its service's name, and by the gateway's address and port alone."""
     with pods.meshed_pod(kubectl) as pod:
-        way = lab.vm_exec(HOST.name, ["ip", "-4", "route", "show", "via", "10.77.0.10"])
+        way = lab.vm_exec(HOST.name, ["ip", "-4", "route", "show", "via", NODE])
         assert (way.returncode, way.stdout) == (0, ""), "there is no other way"
         prefix = ssh_argv(HOST.address, [])
         eventually(
@@ -52,5 +49,22 @@ def test_through_the_gateway_from_another_network(far: Stack, lab: Lab, kubectl:
         )
         clusters = lab.vm_exec(HOST.name, ["curl", "-s", "localhost:15000/clusters"]).stdout
         hello = {line.split("::")[1] for line in clusters.splitlines() if "hello.traffic" in line}
-        assert f"{BALANCER}:15443" in hello
+        assert gateway in hello
         assert f"{pod}:8080" not in hello
+
+
+def test_through_the_gateway_from_another_network(far: Stack, lab: Lab, kubectl: Kubectl) -> None:
+    far.up()
+    assert set(far.states().values()) == {"healthy"}
+    assert far.outputs()["registration"]["vms"][HOST.name]["workloadEntry"] == f"far-{HOST.address}-net2"
+    assert changes(far.preview()) == {}
+    reaches_a_pod_through(f"{BALANCER}:15443", lab, kubectl)
+
+
+def test_through_node_ports_with_the_networks_given_by_hand(far: Stack, lab: Lab, kubectl: Kubectl) -> None:
+    far.config["eastWestGateway"] |= {"service": "NodePort", "nodePorts": {"services": 31443}}
+    network = {"endpoints": [{"fromRegistry": "cluster1"}], "gateways": [{"address": NODE, "port": 31443}]}
+    far.config["istio"]["values"]["global"] = {"meshNetworks": {"net1": network}}
+    far.up()
+    assert set(far.states().values()) == {"healthy"}
+    reaches_a_pod_through(f"{NODE}:31443", lab, kubectl)
