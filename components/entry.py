@@ -14,6 +14,7 @@ from typing import Any
 
 from components.kubectl import ClusterAccess, delete_entry, kubectl
 from components.workload import group_of_vm, registration_spec
+from registration.credentials import ENTRY, VM_LABEL
 from registration.ladder import CONNECTED_AT, entry_name
 from registration.waves import CONFIGURATION, WENT_BACK
 
@@ -49,14 +50,13 @@ class EntryArgs:
 
 
 def entry_commands(args: EntryArgs) -> dict[str, Any]:
-    """Inputs of the command that stands for the entry, but for `update`.
+    """Inputs of the command that stands for the entry, but for `create`.
 
     Its standard input is what an entry takes from its group only once; it shows in a plan what will be registered.
     """
     spec = registration_spec(group_of_vm(args.group, args.labels))
     return {
-        "create": ":",
-        "delete": delete_entry(args.access, name=args.name, namespace=args.namespace),
+        "delete": _delete(args),
         "stdin": json.dumps(spec, indent=1, sort_keys=True),
         "triggers": [f"{args.namespace}/{args.name}"],
     }
@@ -79,7 +79,7 @@ def leave(args: EntryArgs, configuration: str) -> str:
 
 def withdraw(args: EntryArgs) -> str:
     """The command that takes a VM that is to leave out of the mesh, and waits until nobody sends it requests."""
-    return f"{delete_entry(args.access, name=args.name, namespace=args.namespace)} && sleep {FORGOTTEN_SECONDS}"
+    return _delete(args, f" && sleep {FORGOTTEN_SECONDS}")
 
 
 def come_back(args: EntryArgs, configuration: str) -> str:
@@ -131,5 +131,25 @@ def come_back(args: EntryArgs, configuration: str) -> str:
             f'  {mark}/*) echo "it is unhealthy after {args.healthy_within} s: ${{seen#*/*/*/}}" ;;',
             "  *) echo 'it is registered with another configuration' ;;",
             "esac",
+        ]
+    )
+
+
+def _delete(args: EntryArgs, then: str = "") -> str:
+    """The command that deletes the entry, and then does the rest, unless another VM of the stack has it by now."""
+    same = f'@.metadata.annotations.{ENTRY.replace(".", chr(92) + ".")}=="{args.name}"'
+    heirs = kubectl(
+        args.access,
+        "get",
+        "secrets",
+        f"--namespace={args.namespace}",
+        f"--selector={VM_LABEL},{VM_LABEL}!={args.vm}",
+        f"--output=jsonpath={{.items[?({same})].metadata.labels.{VM_LABEL}}}",
+    )
+    delete = delete_entry(args.access, name=args.name, namespace=args.namespace)
+    return "\n".join(
+        [
+            f"heirs=$({heirs}) || exit 1",
+            f'if [ -z "$heirs" ]; then {delete}{then}; else echo "left alone: it is $heirs by now"; fi',
         ]
     )

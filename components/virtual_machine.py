@@ -83,11 +83,12 @@ class VirtualMachine(pulumi.ComponentResource):
         )
         holder, place = credential_args(name, args), entry_args(name, args)
         credential = issue(holder, self, after=args.after, before_token=[configured])
+        # Made too: the machine may be in the mesh already, as a VM of another name.
         # Deleted before it is made anew: afterwards the sidecar may have registered again, under the same name.
         entry = _local(
             f"{name}-entry",
             **entry_commands(place),
-            update=on_mesh(lambda desired: leave(place, desired.configuration)),
+            create=on_mesh(lambda desired: leave(place, desired.configuration)),
             opts=child(configured, delete_before_replace=True),
         )
         enrolled = _on_host(
@@ -128,7 +129,7 @@ class VirtualMachine(pulumi.ComponentResource):
                     name,
                     args.ssh,
                     args.bastion,
-                    on_vm=take_down(args.address),
+                    on_vm=take_down(args.address, name),
                     then=str(entry_commands(place)["delete"]),
                 ),
                 triggers=[args.address],

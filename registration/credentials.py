@@ -21,6 +21,8 @@ IDENTITY = "istio-vm-mesh/identity"
 """Annotation: whose token it is."""
 RENEW = "istio-vm-mesh/renew"
 """Annotation: the VM stands under `renew`. While it does, it is not asked for again."""
+ENTRY = "istio-vm-mesh/entry"
+"""Annotation: the name of the VM's WorkloadEntry. It does not go with a VM that had the same machine before."""
 BECAUSE = "istio-vm-mesh/because"
 """Annotation: why the token was made anew."""
 

@@ -33,6 +33,7 @@ def arguments(**changes: Any) -> CredentialArgs:
         "namespace": "vm-apps",
         "service_account": "billing",
         "identity": "spiffe://x at 10.77.0.21",
+        "entry": "billing-10.77.0.21-net1",
         "minutes": 30,
         "wanted": Wanted(),
         "triggers": ["10.77.0.21"],

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components import entry
-from components.entry import EntryArgs, come_back, entry_commands, leave
+from components.entry import EntryArgs, come_back, entry_commands, leave, withdraw
 from components.kubectl import ClusterAccess
 
 GROUP: dict[str, Any] = {
@@ -51,7 +51,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_what_an_entry_takes_from_its_group_shows_in_a_plan() -> None:
     inputs = entry_commands(place(labels={"version": "v2"}))
     assert json.loads(inputs["stdin"])["labels"] == {"app": "billing", "version": "v2"}
-    assert inputs["create"] == ":"
     assert inputs["triggers"] == ["vm-apps/billing-10.77.0.21-net1"]
     assert " delete workloadentries.networking.istio.io billing-10.77.0.21-net1 " in inputs["delete"]
 
@@ -61,6 +60,33 @@ def test_a_vm_leaves_unless_it_has_the_configuration_already(run: Any) -> None:
     assert code == 0
     assert "--field-selector=metadata.name=billing-10.77.0.21-net1" in calls
     assert "--selector=istio-vm-mesh/configuration!=c1" in calls
+
+
+def test_an_entry_goes_with_its_vm(run: Any) -> None:
+    for command in (entry_commands(place())["delete"], withdraw(place())):
+        code, printed, calls = run(command)
+        assert (code, printed) == (0, "")
+        assert "get secrets --namespace=vm-apps --selector=istio-vm-mesh/vm,istio-vm-mesh/vm!=billing-1 " in calls
+        assert '(@.metadata.annotations.istio-vm-mesh/entry=="billing-10.77.0.21-net1")' in calls
+        assert calls.endswith(
+            " delete workloadentries.networking.istio.io billing-10.77.0.21-net1"
+            " --namespace=vm-apps --ignore-not-found --wait=false\n"
+        )
+
+
+def test_an_entry_that_another_vm_has_by_now_stays(run: Any) -> None:
+    for command in (entry_commands(place())["delete"], withdraw(place())):
+        code, printed, calls = run(command, get="billing-9")
+        assert (code, printed) == (0, "left alone: it is billing-9 by now\n")
+        assert "delete" not in calls
+
+
+def test_an_entry_stays_where_nobody_knows_whose_it_is(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "down").touch()
+    for command in (entry_commands(place())["delete"], withdraw(place())):
+        code, _, calls = run(command)
+        assert code == 1
+        assert "delete" not in calls
 
 
 def test_a_vm_does_not_leave_where_nobody_knows_whether_it_has(run: Any, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_the_steps_are_short_commands() -> None:
     assert unconfigure(HOST) == from_stdin + "remove"
     assert enrol(HOST).command == f"sh {helper} enrol {digest(HOST)}"
     assert confirm(HOST).command == f"sh {helper} confirm {digest(HOST)}"
-    assert drain(HOST) == f"if [ -e {helper} ]; then sh {helper} drain 10.77.0.21; fi"
+    assert drain(HOST) == f"if [ -e {helper} ]; then sh {helper} drain 10.77.0.21 billing-1; fi"
     assert enrol(HOST).stdin == confirm(HOST).stdin == ""
 
 
