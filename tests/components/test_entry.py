@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from components import entry
-from components.entry import EntryArgs, come_back, entry_commands, leave, withdraw
+from components.entry import EntryArgs, come_back, entry_commands, leave, returned, withdraw
 from components.kubectl import ClusterAccess
 
 GROUP: dict[str, Any] = {
@@ -106,7 +107,6 @@ def test_a_vm_is_back_once_its_entry_says_so(run: Any) -> None:
         ("c1//2026/", "its sidecar has not told whether the application is healthy"),
         ("c1/False/2026/Get http://x/healthz: refused", "it is unhealthy after 0 s: Get http://x/healthz: refused"),
         ("c1/True//", "its sidecar has lost istiod again"),
-        ("c0/True/2026/", "it is registered with another configuration"),
     ],
 )
 def test_why_a_vm_is_not_back_is_printed_and_remembered(run: Any, seen: str, told: str) -> None:
@@ -117,6 +117,37 @@ def test_why_a_vm_is_not_back_is_printed_and_remembered(run: Any, seen: str, tol
     assert (
         "went-back.istio-vm-mesh/billing-1=c1.3" in run(come_back(place(), "c1.2"), get=seen.replace("c1", "c1.2"))[2]
     )
+
+
+@pytest.mark.parametrize("seen", ["c0/True/2026/", "c0//", "/True/2026/"])
+def test_a_vm_that_has_registered_as_it_was_loses_its_entry_and_starts_again(run: Any, seen: str) -> None:
+    code, printed, calls = run(come_back(place(), "c1"), get=seen, delete="workloadentry/billing-10.77.0.21-net1")
+    assert code == 0
+    assert re.fullmatch(r"anew: it was registered with another configuration at 20\S+Z\n", printed)
+    assert calls.count(" delete ") == 1
+    assert "--field-selector=metadata.name=billing-10.77.0.21-net1" in calls
+    assert "--selector=istio-vm-mesh/configuration!=c1" in calls, "one with the right configuration stays"
+    assert "went-back" not in calls
+
+
+def test_nobody_waits_again_for_a_vm_that_has_not_started_twice(run: Any) -> None:
+    assert run(f"(\n{returned(place(), 'c1')}\n) </dev/null") == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        ("c1/True/2026/", ""),
+        ("", "it has no WorkloadEntry after 0 s"),
+        ("c0/True/2026/", "it is registered with another configuration"),
+    ],
+)
+def test_a_vm_that_has_started_twice_is_waited_for_again(run: Any, seen: str, told: str) -> None:
+    code, printed, calls = run(f"echo anew | (\n{returned(place(), 'c1')}\n) 2>&1", get=seen)
+    assert printed == (f"VM billing-1 is not back in the mesh: {told}; run up again\n" if told else "")
+    assert code == (1 if told else 0)
+    assert ("went-back.istio-vm-mesh/billing-1=c1.1" in calls) == bool(told)
+    assert " delete " not in calls
 
 
 def test_without_a_probe_a_vm_is_back_once_it_is_connected(run: Any) -> None:
