@@ -154,6 +154,7 @@ def test_a_vm_that_serves_takes_another_name_in_one_run(
     leaver.billing["vms"][RENAMED] = {"address": VM.address, **settings}
     plan = leaver.preview()
     planned = changes(plan)
+    assert f"its machine is in the mesh as {VM.name}, which leaves" in json.dumps(plan)
     assert {(name[: len(VM.name)], op) for name, op in planned.items()} == {(VM.name, "delete"), (RENAMED, "create")}
 
     leaver.up()
