@@ -21,6 +21,7 @@ from pulumi.output import UNKNOWN
 from components.kubectl import ClusterAccess, create_token
 from registration.credentials import (
     BECAUSE,
+    ENTRY,
     IDENTITY,
     RENEW,
     VM_LABEL,
@@ -81,6 +82,8 @@ class CredentialArgs:
     service_account: str
     identity: str
     """As in `Holder`."""
+    entry: str
+    """Name of its WorkloadEntry."""
     renew: bool = False
     """Whether the VM stands under `renew`."""
     minutes: int
@@ -101,7 +104,7 @@ class Credential:
 
 def object_metadata(args: CredentialArgs, wanted: Wanted) -> dict[str, Any]:
     """Metadata of the Secret, and of the mark that its token was used."""
-    annotations = {IDENTITY: args.identity}
+    annotations = {IDENTITY: args.identity, ENTRY: args.entry}
     if wanted.because:
         annotations[BECAUSE] = wanted.because
     if args.renew:

@@ -14,12 +14,15 @@ from typing import Any
 
 from components.kubectl import ClusterAccess, delete_entry, kubectl
 from components.workload import group_of_vm, registration_spec
+from registration.credentials import ENTRY, VM_LABEL
 from registration.ladder import CONNECTED_AT, entry_name
 from registration.waves import CONFIGURATION, WENT_BACK
 
 FORGOTTEN_SECONDS = 2
 """How long after an entry's end the mesh may still send requests to its VM: istiod gathers changes for 0.1 s, and tells
 the proxies then (`PILOT_DEBOUNCE_AFTER`)."""
+ANEW = "anew: it was registered with another configuration"
+"""What the VM's program (`confirm.sh`) takes as the word to start its sidecar once more."""
 ENTRIES = "workloadentries.networking.istio.io"
 
 
@@ -49,14 +52,13 @@ class EntryArgs:
 
 
 def entry_commands(args: EntryArgs) -> dict[str, Any]:
-    """Inputs of the command that stands for the entry, but for `update`.
+    """Inputs of the command that stands for the entry, but for `create`.
 
     Its standard input is what an entry takes from its group only once; it shows in a plan what will be registered.
     """
     spec = registration_spec(group_of_vm(args.group, args.labels))
     return {
-        "create": ":",
-        "delete": delete_entry(args.access, name=args.name, namespace=args.namespace),
+        "delete": _delete(args),
         "stdin": json.dumps(spec, indent=1, sort_keys=True),
         "triggers": [f"{args.namespace}/{args.name}"],
     }
@@ -64,28 +66,25 @@ def entry_commands(args: EntryArgs) -> dict[str, Any]:
 
 def leave(args: EntryArgs, configuration: str) -> str:
     """The command that takes the VM out of the mesh, unless it has registered with this configuration already."""
-    delete = kubectl(
-        args.access,
-        "delete",
-        ENTRIES,
-        f"--namespace={args.namespace}",
-        f"--field-selector=metadata.name={args.name}",
-        f"--selector={CONFIGURATION}!={configuration}",
-        "--wait=false",
-        "--output=name",
-    )
-    return f'gone=$({delete}) || exit 1; [ -z "$gone" ] || sleep {FORGOTTEN_SECONDS}'
+    return f'gone=$({_delete_other(args, configuration)}) || exit 1; [ -z "$gone" ] || sleep {FORGOTTEN_SECONDS}'
 
 
 def withdraw(args: EntryArgs) -> str:
     """The command that takes a VM that is to leave out of the mesh, and waits until nobody sends it requests."""
-    return f"{delete_entry(args.access, name=args.name, namespace=args.namespace)} && sleep {FORGOTTEN_SECONDS}"
+    return _delete(args, f" && sleep {FORGOTTEN_SECONDS}")
 
 
-def come_back(args: EntryArgs, configuration: str) -> str:
+def come_back(args: EntryArgs, configuration: str, *, anew: bool = True) -> str:
     """The command that waits until the VM is in the mesh again, with this configuration.
 
     It prints why it is not, and then lets the VM's group remember it, so that the next run tries again.
+
+    Args:
+        args: Whose entry.
+        configuration: As in `leave`.
+        anew: What to do about a VM that has lost istiod between `leave` and its restart, and so has registered again as
+            it was. istiod writes an entry only when a sidecar connects and there is none: so this one is deleted, and
+            the VM is told to start its sidecar once more (`ANEW`); `returned` waits for it then. False: it is not back.
     """
     plain, _, attempts = configuration.partition(".")
     has_probe = bool(args.group["spec"].get("probe"))
@@ -114,12 +113,15 @@ def come_back(args: EntryArgs, configuration: str) -> str:
         f"{WENT_BACK}/{args.vm}={plain}.{int(attempts or 0) + 1}",
     )
     mark = shlex.quote(configuration)
+    # Two of them differ, so that the VM sees which one it has followed.
+    say = f'echo "{ANEW} at $(date -u +%Y-%m-%dT%H:%M:%SZ)"'
+    other = f"{_delete_other(args, configuration)} >/dev/null && {say}; exit" if anew else "break"
     return "\n".join(
         [
             f"end=$(($(date +%s) + {args.healthy_within}))",
             "while :; do",
             f"  seen=$({get}) || exit 1",
-            f"  case $seen in {mark}/True/[0-9]*) exit 0 ;; esac",
+            f"  case $seen in {mark}/True/[0-9]*) exit 0 ;; '' | {mark}/*) ;; *) {other} ;; esac",
             '  [ "$(date +%s)" -lt "$end" ] || break',
             "  sleep 1",
             "done",
@@ -131,5 +133,54 @@ def come_back(args: EntryArgs, configuration: str) -> str:
             f'  {mark}/*) echo "it is unhealthy after {args.healthy_within} s: ${{seen#*/*/*/}}" ;;',
             "  *) echo 'it is registered with another configuration' ;;",
             "esac",
+        ]
+    )
+
+
+def returned(args: EntryArgs, configuration: str) -> str:
+    """The command that waits once more where `come_back`, whose output it takes, had the sidecar start again.
+
+    It fails with the reason where the VM is not back: by then the VM has kept its new configuration.
+    """
+    return "\n".join(
+        [
+            '[ -n "$(cat)" ] || exit 0',
+            f"look() {{\n{come_back(args, configuration, anew=False)}\n}}",
+            "why=$(look) || exit 1",
+            f'[ -z "$why" ] || {{ echo "VM {args.vm} is not back in the mesh: $why; run up again" >&2; exit 1; }}',
+        ]
+    )
+
+
+def _delete_other(args: EntryArgs, configuration: str) -> str:
+    """The command that deletes the entry unless it is one with this configuration, and prints its name."""
+    return kubectl(
+        args.access,
+        "delete",
+        ENTRIES,
+        f"--namespace={args.namespace}",
+        f"--field-selector=metadata.name={args.name}",
+        f"--selector={CONFIGURATION}!={configuration}",
+        "--wait=false",
+        "--output=name",
+    )
+
+
+def _delete(args: EntryArgs, then: str = "") -> str:
+    """The command that deletes the entry, and then does the rest, unless another VM of the stack has it by now."""
+    same = f'@.metadata.annotations.{ENTRY.replace(".", chr(92) + ".")}=="{args.name}"'
+    heirs = kubectl(
+        args.access,
+        "get",
+        "secrets",
+        f"--namespace={args.namespace}",
+        f"--selector={VM_LABEL},{VM_LABEL}!={args.vm}",
+        f"--output=jsonpath={{.items[?({same})].metadata.labels.{VM_LABEL}}}",
+    )
+    delete = delete_entry(args.access, name=args.name, namespace=args.namespace)
+    return "\n".join(
+        [
+            f"heirs=$({heirs}) || exit 1",
+            f'if [ -z "$heirs" ]; then {delete}{then}; else echo "left alone: it is $heirs by now"; fi',
         ]
     )

@@ -14,7 +14,7 @@ import pulumi_command as command
 from components.common import certain
 from components.credential import issue, mark_used, token_name
 from components.departure import departure, departure_command
-from components.entry import come_back, entry_commands, leave, withdraw
+from components.entry import come_back, entry_commands, leave, returned, withdraw
 from components.package_copy import package_copies
 from components.rollout import in_turn
 from components.ssh import connection_args
@@ -30,10 +30,11 @@ class VirtualMachine(pulumi.ComponentResource):
 
     Creates, in this order: `configure` (the host's package and files), a Secret that the token is bound to, `token`,
     `entry` (takes a VM that changes out of the mesh), `enrol` (takes the token and starts the sidecar), `healthy`
-    (waits until a VM that has changed is in the mesh again), `confirm` (its evidence, or the way back) and `enrolled`
-    (a mark that the token was used). Deletion goes the other way: the sidecar drains and stops, its entry goes, the
-    token is revoked, the host is as it was; of a VM that may leave unreachable, `departure` does that. A changed
-    address replaces all of them, a new token the Secret and mark.
+    (waits until a VM that has changed is in the mesh again), `confirm` (its evidence, or the way back), `returned`
+    (waits again, where the sidecar had to start twice) and `enrolled` (a mark that the token was used). Deletion goes
+    the other way: the sidecar drains and stops, its entry goes, the token is revoked, the host is as it was; of a VM
+    that may leave unreachable, `departure` does that. A changed address replaces all of them, a new token the Secret
+    and mark.
 
     Outputs: `steps`, each step's standard output by resource name.
     """
@@ -83,11 +84,12 @@ class VirtualMachine(pulumi.ComponentResource):
         )
         holder, place = credential_args(name, args), entry_args(name, args)
         credential = issue(holder, self, after=args.after, before_token=[configured])
+        # Made too: the machine may be in the mesh already, as a VM of another name.
         # Deleted before it is made anew: afterwards the sidecar may have registered again, under the same name.
         entry = _local(
             f"{name}-entry",
             **entry_commands(place),
-            update=on_mesh(lambda desired: leave(place, desired.configuration)),
+            create=on_mesh(lambda desired: leave(place, desired.configuration)),
             opts=child(configured, delete_before_replace=True),
         )
         enrolled = _on_host(
@@ -119,6 +121,13 @@ class VirtualMachine(pulumi.ComponentResource):
             ),
             opts=step(enrolled),
         )
+        back = _local(
+            f"{name}-returned",
+            create=":",
+            update=on_mesh(lambda desired: returned(place, desired.configuration)),
+            stdin=healthy.stdout,
+            opts=child(confirmed),
+        )
         if args.remove_unreachable:
             departure(
                 f"{name}-departure",
@@ -128,7 +137,7 @@ class VirtualMachine(pulumi.ComponentResource):
                     name,
                     args.ssh,
                     args.bastion,
-                    on_vm=take_down(args.address),
+                    on_vm=take_down(args.address, name),
                     then=str(entry_commands(place)["delete"]),
                 ),
                 triggers=[args.address],
@@ -136,7 +145,7 @@ class VirtualMachine(pulumi.ComponentResource):
             )
         if args.turn:
             args.turn.wants(host.apply(lambda desired: desired.configuration))
-            args.turn.ends_with(confirmed.stdout)
+            args.turn.ends_with(back.stdout)
         mark_used(holder, child(confirmed))
         self.steps = {
             f"{name}-configure": configured.stdout,

@@ -162,6 +162,7 @@ def credential_args(name: str, args: VirtualMachineArgs) -> CredentialArgs:
         namespace=args.namespace,
         service_account=str(args.group["spec"]["template"]["serviceAccount"]),
         identity=args.identity,
+        entry=entry_args(name, args).name,
         renew=args.renew,
         minutes=args.token_minutes,
         wanted=args.wanted_token,

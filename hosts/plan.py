@@ -120,14 +120,14 @@ def enrol(desired: DesiredHost, mark: str = "") -> Step:
 def drain(desired: DesiredHost) -> str:
     """Return the command that stops the sidecar for good; one that is not there is a success.
 
-    It names the address: a machine that has been configured under another one since is left alone.
+    It names the address and the VM: a machine that has been configured under another one since is left alone.
     """
-    return f"if [ -e {HELPER} ]; then sh {HELPER} drain {desired.address}; fi"
+    return f"if [ -e {HELPER} ]; then sh {HELPER} drain {desired.address} {desired.vm}; fi"
 
 
-def take_down(address: str) -> str:
+def take_down(address: str, vm: str) -> str:
     """Return the command that undoes everything by the program that is on the VM; a VM without it is a success."""
-    return f"if [ -e {HELPER} ]; then sh {HELPER} remove {address}; fi"
+    return f"if [ -e {HELPER} ]; then sh {HELPER} remove {address} {vm}; fi"
 
 
 def confirm(desired: DesiredHost, mark: str = "") -> Step:

@@ -23,6 +23,7 @@ from registration.credentials import (
     Wanted,
     declared_need,
     may_need,
+    name_before,
     need_if_cut_off,
     parse,
     record_of,
@@ -65,7 +66,12 @@ def read(request: Request, sources: Sources) -> dict[str, Wanted]:
     if marked:
         marks = _labelled("configmaps", marked, sources)
         records |= {holder.vm.name: record_of(holder.vm, secrets, marks) for holder in marked}
-    needs = {h.vm.name: declared_need(h, records[h.vm.name], seconds, now) for h in request.holders}
+    names = [holder.vm.name for holder in request.holders]
+    needs = {
+        h.vm.name: declared_need(h, records[h.vm.name], seconds, now)
+        or name_before(h, records[h.vm.name], secrets, names)
+        for h in request.holders
+    }
     lost = [h for h in cut_off if not needs[h.vm.name] and need_if_cut_off(h, records[h.vm.name], seconds, now)]
     for holder in _answering(lost, request, sources):
         needs[holder.vm.name] = need_if_cut_off(holder, records[holder.vm.name], seconds, now)

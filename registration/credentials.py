@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +21,8 @@ IDENTITY = "istio-vm-mesh/identity"
 """Annotation: whose token it is."""
 RENEW = "istio-vm-mesh/renew"
 """Annotation: the VM stands under `renew`. While it does, it is not asked for again."""
+ENTRY = "istio-vm-mesh/entry"
+"""Annotation: the name of the VM's WorkloadEntry. It does not go with a VM that had the same machine before."""
 BECAUSE = "istio-vm-mesh/because"
 """Annotation: why the token was made anew."""
 
@@ -112,6 +114,24 @@ def declared_need(holder: Holder, record: Record, token_seconds: int, now: datet
     if holder.renew and not record.renewed:
         return ASKED
     return BARE if holder.bare and _age(record, now) >= token_seconds else ""
+
+
+def name_before(holder: Holder, record: Record, secrets: Iterable[Mapping[str, Any]], declared: Collection[str]) -> str:
+    """What a VM without a token says of its machine, where that is in the mesh under a name that leaves the stack.
+
+    Args:
+        holder: The VM.
+        record: What the cluster holds of it.
+        secrets: Secrets with the label `VM_LABEL`.
+        declared: Names of all VMs of the stack.
+    """
+    for item in () if record.number else secrets:
+        metadata = item["metadata"]
+        other = metadata["labels"][VM_LABEL]
+        same = (metadata.get("annotations") or {}).get(ENTRY) == holder.vm.entry
+        if same and metadata.get("namespace") == holder.vm.namespace and other not in declared:
+            return f"its machine is in the mesh as {other}, which leaves"
+    return ""
 
 
 def need_if_cut_off(holder: Holder, record: Record, token_seconds: int, now: datetime) -> str:

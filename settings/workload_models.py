@@ -188,8 +188,8 @@ class Workload(Model):
     rollout: Rollout | None = None
     """How VMs that serve are changed, in place of `hosts.rollout`."""
     vms: Mapping[DnsLabel, VirtualMachine] = {}
-    """The VMs by name: the host name, unique in the stack. Another name for the same machine takes two runs, without it
-    and then with the new name: in a single one, what leaves under the old name takes the new sidecar with it."""
+    """The VMs by name: the host name, unique in the stack. A machine that gets another name, and nothing else, goes on
+    serving; it is configured and enrolled under the new name, and then leaves under the old one."""
 
     @property
     def meshed_vms(self) -> dict[str, VirtualMachine]:

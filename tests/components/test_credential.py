@@ -33,6 +33,7 @@ def arguments(**changes: Any) -> CredentialArgs:
         "namespace": "vm-apps",
         "service_account": "billing",
         "identity": "spiffe://x at 10.77.0.21",
+        "entry": "billing-10.77.0.21-net1",
         "minutes": 30,
         "wanted": Wanted(),
         "triggers": ["10.77.0.21"],
@@ -87,7 +88,10 @@ def test_a_token_is_bound_to_its_secret_and_stays_secret() -> None:
         "name": "istio-vm-billing-1",
         "namespace": "vm-apps",
         "labels": {"istio-vm-mesh/vm": "billing-1"},
-        "annotations": {"istio-vm-mesh/identity": "spiffe://x at 10.77.0.21"},
+        "annotations": {
+            "istio-vm-mesh/identity": "spiffe://x at 10.77.0.21",
+            "istio-vm-mesh/entry": "billing-10.77.0.21-net1",
+        },
     }
     assert secret.inputs["metadata"] == mark.inputs["metadata"] == metadata
     for resource in (secret, mark):

@@ -67,7 +67,7 @@ def test_the_steps_are_short_commands() -> None:
     assert unconfigure(HOST) == from_stdin + "remove"
     assert enrol(HOST).command == f"sh {helper} enrol {digest(HOST)}"
     assert confirm(HOST).command == f"sh {helper} confirm {digest(HOST)}"
-    assert drain(HOST) == f"if [ -e {helper} ]; then sh {helper} drain 10.77.0.21; fi"
+    assert drain(HOST) == f"if [ -e {helper} ]; then sh {helper} drain 10.77.0.21 billing-1; fi"
     assert enrol(HOST).stdin == confirm(HOST).stdin == ""
 
 
@@ -193,3 +193,34 @@ def test_the_reason_is_found_in_the_logs(shell: str, tmp_path: Path, log: str, c
     found = json.loads(done.stderr)
     assert found["code"] == code
     assert found["fact"] == (log if code != "not-ready" else "the sidecar was not ready within 60 s")
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize(
+    ("arguments", "installed", "answer"),
+    [
+        ("drain 10.77.0.21 billing-1", {}, "goes on"),
+        ("remove", {}, "goes on"),
+        ("remove", None, "goes on"),
+        ("drain 10.77.0.22 billing-1", {}, "left alone: it has another address by now"),
+        ("drain 10.77.0.21 billing-9", {}, "left alone: it has another name by now"),
+        ("remove 10.77.0.21 billing-9", None, "left alone: it has another name by now"),
+        ("remove", {"address": "10.77.0.22"}, "left alone: it has another address by now"),
+        ("remove", {"vm": "billing-9"}, "left alone: it has another name by now"),
+        ("enrol " + digest(HOST), {"vm": "billing-9"}, "goes on"),
+    ],
+)
+def test_what_another_vm_has_by_now_is_left_alone(
+    shell: str, arguments: str, installed: dict[str, Any] | None, answer: str, tmp_path: Path
+) -> None:
+    # Up to where the program would act on this machine.
+    head, found, _ = render(HOST, root=str(tmp_path)).partition("case $1 in\n\tconfigure) configure ;;")
+    assert found
+    program = tmp_path / "program"
+    program.write_text(f"{head}finished=y\necho goes on\nexit\n#end\n")
+    if installed is not None:
+        helper = tmp_path / "usr/local/lib/istio-vm-mesh/host"
+        helper.parent.mkdir(parents=True)
+        helper.write_text(render(dataclasses.replace(HOST, **installed)))
+    done = subprocess.run([shell, program, "locked", *arguments.split()], capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout) == (0, f"{answer}\n"), done.stderr

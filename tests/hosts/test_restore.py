@@ -61,3 +61,18 @@ def test_the_host_says_why_the_mesh_did_not_take_it_back(tmp_path: Path, ready: 
     reason, more = told(done)
     assert (reason["code"], reason["fact"]) == first
     assert (more["code"], more["fact"]) == ("taken-back", "it is unhealthy: taken back")
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_the_host_starts_its_sidecar_again_once_for_each_time_that_it_is_told(shell: str, tmp_path: Path) -> None:
+    functions = ("ready", "certified", "as_configured", "remember", "disarm", "forget_packages", "cp", "systemctl")
+    statements = [
+        "mkdir -p $state; date() { echo 7; }; start() { echo started; }",
+        *(f"{name}() {{ :; }}" for name in functions),
+        *(
+            f"""printf 'istio-vm-billing-1\n{word}' >$state/input; confirm <$state/input 2>&1 >/dev/null; echo end"""
+            for word in ("anew: at 11:00", "anew: at 11:00", "", "anew: at 12:00")
+        ),
+    ]
+    done = on_host(shell, tmp_path, "\n".join(statements), missing=frozenset({"openssl"}))
+    assert done.stdout.decode().split() == ["started", "end", "end", "end", "started", "end"], done.stderr

@@ -31,7 +31,7 @@ def test_every_step_may_become_root(step: str) -> None:
 
 
 def test_the_helper_is_the_one_that_drain_runs() -> None:
-    assert allowed(f"/bin/sh {drain(HOST).split()[3].rstrip(';')} as-root 120 drain 10.77.0.21")
+    assert allowed(f"/bin/sh {drain(HOST).split()[3].rstrip(';')} as-root 120 drain 10.77.0.21 billing-1")
 
 
 @pytest.mark.parametrize(

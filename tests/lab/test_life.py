@@ -93,7 +93,7 @@ def test_an_edit_shows_its_lines_and_changes_just_that(
     per_vm = {
         f"{vm}-{role}"
         for vm in ("billing-1", "billing-2")
-        for role in ("configure", "entry", "enrol", "healthy", "confirm")
+        for role in ("configure", "entry", "enrol", "healthy", "confirm", "returned")
     }
     assert ops == dict.fromkeys(per_vm, "update")
 

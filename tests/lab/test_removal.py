@@ -20,6 +20,7 @@ from lab.spec import VmSpec
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(400)]
 
 VM = VmSpec(name="safety-2", address="10.77.0.61")
+RENAMED = "safety-3"
 SNAPSHOT = r"""
 cd / && find . -xdev \( -path ./proc -o -path ./sys -o -path ./dev -o -path ./var/log -o -path ./tmp \) -prune -o \
   -printf '%p %y %m %u:%g %l\n' | sort
@@ -97,8 +98,8 @@ def switched_on(lab: Lab) -> Iterator[None]:
         booting.join()
 
 
-def secrets(kubectl: Kubectl) -> str:
-    return kubectl("get", "secrets", "-n", "vm-apps", "-l", f"istio-vm-mesh/vm={VM.name}", "-o", "name")
+def secrets(kubectl: Kubectl, name: str = VM.name) -> str:
+    return kubectl("get", "secrets", "-n", "vm-apps", "-l", f"istio-vm-mesh/vm={name}", "-o", "name")
 
 
 def test_a_vm_leaves_out_of_service_first_and_then_without_a_trace(leaver: Stack, lab: Lab, kubectl: Kubectl) -> None:
@@ -137,6 +138,43 @@ def test_a_vm_leaves_out_of_service_first_and_then_without_a_trace(leaver: Stack
     assert difference(before, snapshot(lab)) == []
     assert on_vm(lab, "dpkg-query -W istio-sidecar 2>/dev/null; grep -c istio /var/lib/dpkg/status || true") == "0\n"
     assert on_vm(lab, "stat -c '%U:%G %a' /etc/certs/root-cert.pem") == "daemon:games 640\n"
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"labels": {"version": "v9"}}, {"removeUnreachable": True}], ids=["name", "label", "unreachable"]
+)
+def test_a_vm_that_serves_takes_another_name_in_one_run(
+    leaver: Stack, lab: Lab, kubectl: Kubectl, settings: dict[str, Any]
+) -> None:
+    before = snapshot(lab)
+    join(leaver, **({} if "labels" in settings else settings))
+    there = entry(kubectl)
+    assert there is not None
+    del leaver.billing["vms"][VM.name]
+    leaver.billing["vms"][RENAMED] = {"address": VM.address, **settings}
+    plan = leaver.preview()
+    planned = changes(plan)
+    assert f"its machine is in the mesh as {VM.name}, which leaves" in json.dumps(plan)
+    assert {(name[: len(VM.name)], op) for name, op in planned.items()} == {(VM.name, "delete"), (RENAMED, "create")}
+
+    leaver.up()
+    states = leaver.states()
+    assert states[RENAMED] == "healthy"
+    assert VM.name not in states
+    time.sleep(12)  # What istiod takes to delete the entry of a VM that has gone.
+    found = entry(kubectl)
+    assert found is not None
+    assert healthy(found) == "True"
+    assert found["spec"]["labels"]["version"] == ("v9" if "labels" in settings else "v1")
+    assert (found["metadata"]["uid"] == there["metadata"]["uid"]) == ("labels" not in settings)
+    assert secrets(kubectl) == ""
+    assert secrets(kubectl, RENAMED) == f"secret/istio-vm-{RENAMED}\n"
+    assert changes(leaver.preview()) == {}
+
+    del leaver.billing["vms"][RENAMED]
+    leaver.up()
+    assert entry(kubectl) is None
+    assert difference(before, snapshot(lab)) == []
 
 
 def test_a_dead_vm_leaves_where_that_is_allowed_and_takes_its_credential_with_it(

@@ -18,6 +18,7 @@ from registration.credentials import (
     ASKED,
     BARE,
     BECAUSE,
+    ENTRY,
     IDENTITY,
     MOVED,
     RAN_OUT,
@@ -110,6 +111,18 @@ SAME = Wanted(number=1)
 def test_a_new_vm_gets_its_first_token() -> None:
     assert World().one() == SAME
     assert World().one(replace(HOLDER, renew=True)) == SAME
+
+
+def test_a_vm_of_another_name_gets_its_first_token_and_the_plan_says_so() -> None:
+    before = thing(vm=replace(VM, name="billing-0"), **{ENTRY: "billing-10.77.0.21-net1"})
+    told = Wanted(number=1, because="its machine is in the mesh as billing-0, which leaves")
+    assert World([before]).one() == told
+    made = thing(hours=0.1, **{ENTRY: "billing-10.77.0.21-net1", BECAUSE: told.because})
+    assert World([before, made]).one() == World([made], [made]).one() == told, "and goes on to say so"
+    stays = Holder(vm=replace(VM, name="billing-0"), identity=HOLDER.identity)
+    assert World([before]).wanted(HOLDER, stays)["billing-1"] == SAME
+    assert World([thing(vm=replace(VM, name="billing-2"), **{ENTRY: "billing-10.77.0.22-net1"})]).one() == SAME
+    assert World([thing(vm=replace(VM, name="billing-2"))]).one() == SAME
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,11 @@ confirm() {
 	if [ -e "$state/told" ]; then start_again; fi
 	{# The first line is a token's name; what follows is why the mesh does not take the VM back. #}
 	verdict=$(sed 1d)
-	[ -z "$verdict" ] || not_back "$verdict"
+	case $verdict in
+		'') ;;
+		anew:*) register_anew ;;
+		*) not_back "$verdict" ;;
+	esac
 	{# Only a connection that is new since the start gets here. #}
 	! [ -e "$state/unconfirmed" ] || current >"$state/proved"
 	end=$(($(date +%s) + patience))
@@ -42,6 +46,14 @@ start_again() {
 	take_identity
 	systemctl -q enable istio 2>/dev/null
 	start >&2
+}
+{# The VM had registered as it was before the change, and its entry was deleted: it gets another when the sidecar connects
+    again. The word stays in the step's input, and is followed once. #}
+register_anew() {
+	[ "$verdict" != "$(cat "$state/anew" 2>/dev/null)" ] || return 0
+	enabled=$(systemctl is-enabled istio 2>/dev/null) || :
+	start >&2
+	echo "$verdict" >"$state/anew"
 }
 {# give_up REASON WHY: fails with the reason; an unconfirmed start is taken back first, without waiting for the timer. #}
 give_up() {
