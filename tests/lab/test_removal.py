@@ -148,7 +148,7 @@ def test_a_vm_that_serves_takes_another_name_in_one_run(
 ) -> None:
     before = snapshot(lab)
     join(leaver, **({} if "labels" in settings else settings))
-    there = entry(kubectl)
+    there, started = entry(kubectl), on_vm(lab, "systemctl show istio -p ActiveEnterTimestamp")
     assert there is not None
     del leaver.billing["vms"][VM.name]
     leaver.billing["vms"][RENAMED] = {"address": VM.address, **settings}
@@ -166,7 +166,9 @@ def test_a_vm_that_serves_takes_another_name_in_one_run(
     assert found is not None
     assert healthy(found) == "True"
     assert found["spec"]["labels"]["version"] == ("v9" if "labels" in settings else "v1")
-    assert (found["metadata"]["uid"] == there["metadata"]["uid"]) == ("labels" not in settings)
+    if "labels" not in settings:
+        assert found["metadata"]["uid"] == there["metadata"]["uid"], "it never left the mesh"
+        assert on_vm(lab, "systemctl show istio -p ActiveEnterTimestamp") == started
     assert secrets(kubectl) == ""
     assert secrets(kubectl, RENAMED) == f"secret/istio-vm-{RENAMED}\n"
     assert changes(leaver.preview()) == {}
