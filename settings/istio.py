@@ -8,11 +8,12 @@ from typing import Any, Protocol, TypeVar
 from pydantic import SecretStr
 
 from settings import authority, files
-from settings.checks import at_path, proxy_metadata, reserved_values
+from settings.checks import at_path, reserved_values
 from settings.draft import Draft
 from settings.istio_models import CaSecret
 from settings.models import Istio
-from settings.problems import Problem
+from settings.problems import Problem, join
+from settings.proxy_config import check_proxy_config
 
 ISTIOD_VALUES = {
     "_internal_defaults_do_not_set": "give the keys below it at the top level",
@@ -108,7 +109,19 @@ def check_values_files(istio: Istio, files: Sequence[Mapping[str, Any]]) -> Iter
 def _values(values: Mapping[str, Any], *path: str | int, within: str = "") -> Iterator[Problem]:
     yield from reserved_values(values, ISTIOD_VALUES, *path, within=within)
     keys = ("meshConfig", "defaultConfig")
-    yield from proxy_metadata(at_path(values, keys), *path, *(() if within else keys))
+    yield from check_proxy_config(at_path(values, keys), *path, *(() if within else keys))
+    yield from check_injector(values, *path)
+
+
+def check_injector(values: Mapping[str, Any], *path: str | int) -> Iterator[Problem]:
+    """Yield what the webhook that injects sidecars, and those of revision tags, cannot be."""
+    key, field = "sidecarInjectorWebhook", "reinvocationPolicy"
+    injector = values.get(key) or {}
+    if not isinstance(injector, Mapping):
+        yield Problem(path=join(*path, key), what="not a mapping", got=injector, right="as in the chart's values.yaml")
+    elif injector.get(field, "Never") not in ("Never", "IfNeeded"):
+        right = "Never or IfNeeded"
+        yield Problem(path=join(*path, key, field), what="not one of its values", got=injector[field], right=right)
 
 
 def read_authority(project: Path, ca: CaSecret, attempt: Attempt) -> authority.Authority | None:

@@ -24,6 +24,7 @@ from settings.scalars import (
     HostName,
     Hub,
     Name,
+    NamedRevision,
     Place,
     Port,
     Revision,
@@ -85,7 +86,7 @@ class Istio(Model):
     revision_tags: Sequence[DnsLabel] = ()
     """Revision tags that point at it: names for namespaces (label `istio.io/rev`), which stay when they are made to
     point at another revision. VMs name revisions, not tags."""
-    revisions: Mapping[DnsLabel, ControlPlaneRevision] = {}
+    revisions: Mapping[NamedRevision, ControlPlaneRevision] = {}
     """Further control planes beside the main one."""
     mesh_id: Name = "mesh1"
     """Identifier of the mesh; `global.meshID`."""
