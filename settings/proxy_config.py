@@ -17,11 +17,11 @@ def check_proxy_config(config: Any, *path: str | int) -> Iterator[Problem]:
         yield Problem(path=join(*path), what="not a mapping", got=config, right="fields of ProxyConfig")
         return
     metadata = config.get("proxyMetadata")
-    for key in metadata if isinstance(metadata, Mapping) else ():
+    for key, value in metadata.items() if isinstance(metadata, Mapping) else ():
         where = join(*path, "proxyMetadata", str(key))
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):
             yield Problem(path=where, what="not a variable's name", right="letters, digits and '_', no digit first")
-        elif "\0" in str(metadata[key]):
+        elif "\0" in str(value):
             yield Problem(path=where, what="holds a NUL character", right="text without one")
     for name, value in config.items():
         try:

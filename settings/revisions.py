@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from settings.checks import at_path, reserved_values
 from settings.draft import Draft
-from settings.istio import ISTIOD_VALUES, check_injector
+from settings.istio import ISTIOD_VALUES, check_sections
 from settings.models import Istio
 from settings.problems import Problem, join
 from settings.proxy_config import check_proxy_config
@@ -69,4 +69,4 @@ def _values(istio: Istio) -> Iterator[Problem]:
         yield from reserved_values(revision.values, {**ISTIOD_VALUES, **own}, *place, "values")
         keys = ("meshConfig", "defaultConfig")
         yield from check_proxy_config(at_path(revision.values, keys), *place, "values", *keys)
-        yield from check_injector(revision.values, *place, "values")
+        yield from check_sections(revision.values, *place, "values")
