@@ -269,6 +269,7 @@ def _ingress_host_name(value: str) -> None:
     name = value.removeprefix("*.")
     if not re.fullmatch(_NAME, name) or "." not in name or len(value) > 240:
         raise Refused("not a full host name", "as in shop.example.com or *.example.com, at most 240 characters")
+    mesh_name(name)
 
 
 IngressHostName = Annotated[str, Kind("a full host name, or `*.` and one", _ingress_host_name)]

@@ -42,7 +42,13 @@ CERTIFIED = ["shop.example.com", "*.bank.example.com"]
 HOSTS = [f"{name}.{NAMESPACES[0]}.svc.cluster.local" for name in [*WORKLOADS, "pods"]]
 OUTER_HOSTS = ["files.example.com", "partner.example.com", "*.example.org", "x"]
 DURATIONS = ["2s", "250ms", "1h", "1.5s", "1ms", "0s", "0.1ms", "10", "90m", "1s1s", "100000h"]
-LABELS = [{"version": "v1"}, {"version": "v2"}, {"app": "billing"}, {"app": "billing", "version": "v1"}, {"a.b/c": ""}]
+LABELS = [
+    {"version": "v1"},
+    {"version": "v2"},
+    {"app": "billing"},
+    {"app": "billing", "version": "v1"},
+    {"a.b/c": ""},
+]
 ADDRESSES = [
     "10.77.0.21",
     "10.77.0.22",
@@ -87,15 +93,31 @@ POOLS: Mapping[str, Sequence[Any]] = {
     "httpStatus": [200, 503, 418, 99, 600],
     "subjectAltNames": ["spiffe://cluster.local/ns/a/sa/b", "a b", "x.example.com"],
     "injection": ["enabled", "disabled", "byPod", "canary", "Bad_"],
-    "annotations": [{}, {"a.b/c": "d"}, {"proxy.istio.io/config": "concurrency: 1"}, {"proxy.istio.io/config": "["}],
+    "annotations": [
+        {},
+        {"a.b/c": "d"},
+        {"proxy.istio.io/config": "concurrency: 1"},
+        {"proxy.istio.io/config": "["},
+        {"proxy.istio.io/config": "drainDuration: x"},
+    ],
     "network": ["net1", "net2", "Net_3"],
     "locality": REGIONS,
     "failoverPriority": ["topology.kubernetes.io/region", "version", "topology.istio.io/network", "a=b", ""],
     "httpHeaderName": ["x-user", "Cookie", "a b"],
     "httpCookieName": ["user", ""],
-    "command": [["true"], ["sh", "-c", "x"], []],
+    "command": [["true"], ["sh", "-c", "x"], [], [""]],
+    "name": ["X-Probe", "x", "a b", ""],
+    "values": [
+        {},
+        {"meshConfig": {"defaultConfig": {"concurrency": 1}}},
+        {"meshConfig": {"defaultConfig": {"proxyMetadata": {"A": True}}}},
+        {"meshConfig": {8080: "a"}},
+        {"global": {"proxy": "x"}},
+        {"sidecarInjectorWebhook": {"reinvocationPolicy": "Always"}},
+        {"telemetry": {"v2": None}},
+    ],
     "to": [*HOSTS, *OUTER_HOSTS, "v2"],
-    "revision": ["", "canary", "blue", "prod", "Bad_"],
+    "revision": ["", "canary", "blue", "prod", "Bad_", "a" * 49],
     "revisionTags": ["prod", "next", "default", "canary", "Bad_"],
     "version": ["1.31.1", "1.31.2"],
     "charts": ["charts", "charts", "nowhere"],
@@ -124,9 +146,9 @@ KEYS: Mapping[str, Sequence[str]] = {
     "subsets": ["v1", "v2", "V"],
     "distribute": REGIONS,
     "failover": REGIONS,
-    "hosts": [*CERTIFIED, "www.example.org", "a.b.bank.example.com", "shop", "*", "*.a.*"],
+    "hosts": [*CERTIFIED, "www.example.org", "a.b.bank.example.com", "shop", "*", "*.a.*", "a.1"],
     "certificates": ["shop", "other.name", "Bad_"],
-    "revisions": ["canary", "green", "default", "blue", "Bad_"],
+    "revisions": ["canary", "green", "default", "blue", "Bad_", "a" * 49],
     "nodeLabels": ["node-1", "Node"],
 }
 PORTS: Sequence[Config] = [{"http": 80}, {"http": 80, "tcp-b": 9000}, {"https": 443}, {"grpc-a": 7000}]
