@@ -60,7 +60,8 @@ def unit_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UnitTests]:
     """These tests, which run while others here wait for the server."""
     folder = tmp_path_factory.mktemp("unit")
     tests = [str(path) for maker in MAKERS for path in sorted((PROJECT / "tests").glob(maker))]
-    asked = ["-p", "objects_of_tests", "--objects", str(folder / "objects"), "-p", "no:cacheprovider", "-q", *tests]
+    notes = ["-p", "objects_of_tests", "--objects", str(folder / "objects")]
+    asked = [*notes, "-p", "no:cacheprovider", "-q", "--hypothesis-seed=0", *tests]
     paths = {"PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "tests")])}
     with (folder / "log").open("wb") as log:
         argv = [sys.executable, "-m", "pytest", *asked]
