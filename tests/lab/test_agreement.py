@@ -15,17 +15,20 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from made_objects import asked_by, texts
 from stack import PROJECT, Kubectl, Stack
-from stack_strategies import NAMESPACES, Config, project, pruned
+from stack_strategies import NAMESPACES, Config, base, project, pruned
 from whole_stacks import stacks
 
 from lab.engine.providers.kube_client import ApiError, KubeClient
+from manifests.__main__ import KUBERNETES
+from manifests.charts import render
 from settings import Settings, SettingsError, from_stack_file, parse
+from settings.models import Istio
 
 STACKS = int(os.environ.get("AGREEMENT_STACKS", "500"))
 """How many are generated. More than by default are others each time."""
@@ -178,6 +181,29 @@ def test_stack_files_are_accepted(client: KubeClient, file: Path) -> None:
     objects = texts(asked_by(from_stack_file(file, PROJECT / "Pulumi.yaml")))
     assert kinds(dict.fromkeys(objects, ""))["WorkloadGroup"]
     assert judged(client, dict.fromkeys(objects, file.name)) == []
+
+
+@pytest.mark.parametrize("preset", get_args(Istio.model_fields["preset"].annotation))
+def test_charts_of_presets_are_accepted(
+    client: KubeClient,
+    lab_environment: Mapping[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    preset: str,
+) -> None:
+    monkeypatch.chdir(project(tmp_path))
+    monkeypatch.setenv("PATH", lab_environment["PATH"])
+    remote = {"values": {"global": {"remotePilotAddress": "10.9.9.9"}}} if preset == "remote" else {}
+    more = {"preset": preset, "valuesFiles": ["values-a.yaml"], "revisions": {"canary": {}}, "cni": {"enabled": True}}
+    istio = {**base()["istio"], "charts": str(PROJECT / ".lab/charts"), **more, **remote}
+    stack = parse(
+        {**base(), "istio": istio, "eastWestGateway": {}, "ingressGateway": {"enabled": True}}, project_dir=tmp_path
+    )
+    charts = [chart for chart in asked_by(stack).charts if not chart["chart"].endswith("/base")]
+    assert {Path(chart["chart"]).name for chart in charts} == {"cni", "gateway", "istiod"}
+    objects = {json.dumps(obj): preset for chart in charts for obj in render(chart, KUBERNETES)}
+    assert {"ConfigMap", "DaemonSet", "Deployment", "Service"} <= set(kinds(objects))
+    assert judged(client, objects) == []
 
 
 def test_the_server_refuses_what_is_wrong(client: KubeClient) -> None:
