@@ -58,9 +58,9 @@ class UnitTests:
         return dict(json.loads(line) for line in self.file.read_text().splitlines())
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def unit_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UnitTests]:
-    """These tests, which run while others here wait for the server."""
+    """These tests, which run beside the first one here."""
     folder = tmp_path_factory.mktemp("unit")
     tests = [str(path) for maker in MAKERS for path in sorted((PROJECT / "tests").glob(maker))]
     notes = ["-p", "objects_of_tests", "--objects", str(folder / "objects")]
@@ -118,6 +118,7 @@ def kinds(objects: Mapping[str, str]) -> Counter[str]:
     return Counter(json.loads(text)["kind"] for text in objects)
 
 
+@pytest.mark.usefixtures("unit_tests")
 def test_generated_stacks_are_refused_with_paths_or_accepted_by_istio(
     client: KubeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
