@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import recording  # noqa: F401  loads the providers' SDKs, which warn of themselves when they load
+from pulumi.runtime.proto.source_pb2 import StackTrace
 
 from components.existing import FoundIstio
 from manifests.program import HIDDEN, Asked, ask
@@ -39,6 +40,8 @@ def asked_by(stack: Settings) -> Asked:
         patch.setattr("arguments.migration.steps", steps)
         patch.setattr("mesh.facts", lambda access, revision: None)
         patch.setattr("mesh.judge", lambda wanted, facts: FOUND)
+        # Where a resource is made is told with it; that takes longer than to make it, deep in hypothesis' calls.
+        patch.setattr("pulumi.runtime.resource._get_stack_trace", StackTrace)
         return ask(stack)
 
 

@@ -184,7 +184,7 @@ def workloads(draw: st.DrawFn, istio: Config) -> Config:
 def machine(draw: st.DrawFn, address: str) -> Config:
     """A VM."""
     said: Config = {"address": address, **draw(some(labels=one_of({"version": "v1"}, {"version": "v2"})))}
-    if draw(one_of(True, True, False)):
+    if draw(one_of(True, True, True, False)):
         return {**said, "static": True, **draw(some(weight=st.integers(1, 9)))}
     return {**said, "hostKey": HOST_KEY}
 
