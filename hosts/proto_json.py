@@ -134,7 +134,8 @@ def _read(kind: Kind, raw: Any, path: str) -> Any:
 def _expect(raw: Any, kind: type, path: str) -> Any:
     if isinstance(raw, kind):
         return raw
-    raise ValueError(f"{path}: not a {kind.__name__.lower()} (got {raw!r})")
+    name = {str: "string", bool: "boolean"}.get(kind, kind.__name__.lower())
+    raise ValueError(f"{path}: not a {name} (got {raw!r})")
 
 
 def _number(raw: Any, path: str) -> int | float:

@@ -45,7 +45,7 @@ class _Answers(mocks.Mocks):
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         """Take a resource as it is; nothing gives it an id, as in a preview."""
         if args.typ.startswith("kubernetes:"):
-            inputs = _plain(args.inputs)
+            inputs = plain(args.inputs)
             if args.typ in CHARTS:
                 self._asked.charts.append({"name": args.name, **inputs})
             else:
@@ -66,14 +66,14 @@ def _answer(command: str, stdin: str) -> str:
     return "{}" if reader in ("registration.reader", "registration.mesh_reader") else ""
 
 
-def _plain(value: Any) -> Any:
-    """A value as a manifest has it: whole numbers whole, secrets hidden."""
+def plain(value: Any) -> Any:
+    """Return a value as a manifest has it: whole numbers whole, secrets hidden."""
     if rpc.is_rpc_secret(value):
         return HIDDEN
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items() if item is not None}
+        return {key: plain(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-
+from hosts import go_yaml
 from settings.draft import Draft, Vm
 from settings.namespace_models import RESERVED
 from settings.problems import Problem, join
+from settings.proxy_config import check_proxy_config
 from settings.service_hosts import CLUSTER_DOMAIN, in_cluster_domain
 from settings.services import ports_twice
 from settings.workload_models import Workload
@@ -41,8 +41,8 @@ def check(draft: Draft) -> Iterator[Problem]:
         yield from _workload(name, workload)
         yield from _ports(name, workload)
         if PROXY_CONFIG in workload.annotations:
-            config = yaml.safe_load(workload.annotations[PROXY_CONFIG])
-            yield from proxy_metadata(config, "workloads", name, "annotations", PROXY_CONFIG)
+            config = go_yaml.load(workload.annotations[PROXY_CONFIG])
+            yield from check_proxy_config(config, "workloads", name, "annotations", PROXY_CONFIG)
         if workload.service is not None:
             yield from _service(name, workload)
         yield from _static(name, workload)
@@ -87,17 +87,6 @@ def at_path(values: Any, keys: Sequence[str]) -> Any:
     for key in keys:
         values = values.get(key) if isinstance(values, Mapping) else None
     return values
-
-
-def proxy_metadata(config: Any, *path: str | int) -> Iterator[Problem]:
-    """Yield what the shell that starts a sidecar cannot take: it reads ProxyConfig's metadata as variables."""
-    metadata = at_path(config, ["proxyMetadata"])
-    for key, value in metadata.items() if isinstance(metadata, Mapping) else ():
-        where = join(*path, "proxyMetadata", str(key))
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):
-            yield Problem(path=where, what="not a variable's name", right="letters, digits and '_', no digit first")
-        elif "\0" in str(value):
-            yield Problem(path=where, what="holds a NUL character", right="text without one")
 
 
 def _workload(name: str, workload: Workload) -> Iterator[Problem]:

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
+from settings.chart_values import check_values
 from settings.problems import Refused
 from settings.yaml_text import load_yaml
 
@@ -72,6 +73,7 @@ def chart_values(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise Refused("holds no values", "keys with values, as in a chart's values.yaml")
+    check_values(content)
     return content
 
 

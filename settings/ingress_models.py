@@ -1,8 +1,9 @@
 """The ingress gateway, as a stack file describes it; attribute docstrings are the configuration reference."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from settings.chart_values import Writable
 from settings.model import Model
 from settings.scalars import DnsLabel, DnsName, FilePath, HostName, IngressHostName, LabelKey, LabelValue, Port
 
@@ -77,5 +78,5 @@ class IngressGateway(Model):
     """Certificates from files, by the name of the Secret that the program makes."""
     hosts: Mapping[IngressHostName, IngressHost] = {}
     """Hosts that it answers for, by name; `*.example.com` stands for all below `example.com`."""
-    values: Mapping[str, Any] = {}
+    values: Annotated[Mapping[str, Any], Writable] = {}
     """More values for the chart `gateway`, merged under the ones this program sets."""

@@ -8,11 +8,12 @@ from typing import Any, Protocol, TypeVar
 from pydantic import SecretStr
 
 from settings import authority, files
-from settings.checks import at_path, proxy_metadata, reserved_values
+from settings.checks import at_path, has_path, reserved_values
 from settings.draft import Draft
 from settings.istio_models import CaSecret
 from settings.models import Istio
-from settings.problems import Problem
+from settings.problems import Problem, join
+from settings.proxy_config import check_proxy_config
 
 ISTIOD_VALUES = {
     "_internal_defaults_do_not_set": "give the keys below it at the top level",
@@ -29,6 +30,18 @@ ISTIOD_VALUES = {
     "revision": "give istio.revision",
 }
 """Values of the chart `istiod` that the program sets, and what to do instead."""
+_SECTIONS = (
+    "global",
+    "global.proxy",
+    "istiodRemote",
+    "meshConfig",
+    "sidecarInjectorWebhook",
+    "telemetry",
+    "telemetry.v2",
+    "telemetry.v2.prometheus",
+    "telemetry.v2.stackdriver",
+)
+"""Values of the chart `istiod` that are mappings, and of which the program reads something."""
 CNI_VALUES = {
     "_internal_defaults_do_not_set": "give the keys below it at the top level",
     "global.hub": "give istio.hub",
@@ -108,7 +121,24 @@ def check_values_files(istio: Istio, files: Sequence[Mapping[str, Any]]) -> Iter
 def _values(values: Mapping[str, Any], *path: str | int, within: str = "") -> Iterator[Problem]:
     yield from reserved_values(values, ISTIOD_VALUES, *path, within=within)
     keys = ("meshConfig", "defaultConfig")
-    yield from proxy_metadata(at_path(values, keys), *path, *(() if within else keys))
+    yield from check_proxy_config(at_path(values, keys), *path, *(() if within else keys))
+    yield from check_sections(values, *path)
+
+
+def check_sections(values: Mapping[str, Any], *path: str | int) -> Iterator[Problem]:
+    """Yield what is read of a chart's values, and is not as the chart has it."""
+    for name in _SECTIONS:
+        keys = name.split(".")
+        section = at_path(values, keys)
+        if isinstance(section, Mapping) or not has_path(values, keys) or (section is None and len(keys) == 1):
+            continue
+        right = "keys with values, as in the chart's values.yaml"
+        yield Problem(path=join(*path, *keys), what="not a mapping", got=section, right=right)
+    place = ("sidecarInjectorWebhook", "reinvocationPolicy")
+    policy = at_path(values, place)
+    if policy not in (None, "Never", "IfNeeded"):
+        right = "Never or IfNeeded"
+        yield Problem(path=join(*path, *place), what="not one of its values", got=policy, right=right)
 
 
 def read_authority(project: Path, ca: CaSecret, attempt: Attempt) -> authority.Authority | None:

@@ -1,10 +1,11 @@
 """Parts of the control plane's configuration; attribute docstrings are the configuration reference."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import model_validator
 
+from settings.chart_values import Writable
 from settings.model import Model
 from settings.problems import wrong
 from settings.scalars import FilePath
@@ -45,5 +46,5 @@ class Cni(Model):
 
     enabled: bool = False
     """Whether it is installed, as DaemonSet `istio-cni-node` in `istio-system`, and pods are injected for it."""
-    values: Mapping[str, Any] = {}
+    values: Annotated[Mapping[str, Any], Writable] = {}
     """More values for the chart `cni`, merged under the ones this program sets."""

@@ -4,10 +4,11 @@ Attribute docstrings speak to users: the configuration reference (`docs/configur
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import SecretStr
 
+from settings.chart_values import Writable
 from settings.ingress_models import IngressGateway
 from settings.istio_models import CaSecret, Cni
 from settings.model import Model
@@ -23,6 +24,7 @@ from settings.scalars import (
     HostName,
     Hub,
     Name,
+    NamedRevision,
     Place,
     Port,
     Revision,
@@ -84,7 +86,7 @@ class Istio(Model):
     revision_tags: Sequence[DnsLabel] = ()
     """Revision tags that point at it: names for namespaces (label `istio.io/rev`), which stay when they are made to
     point at another revision. VMs name revisions, not tags."""
-    revisions: Mapping[DnsLabel, ControlPlaneRevision] = {}
+    revisions: Mapping[NamedRevision, ControlPlaneRevision] = {}
     """Further control planes beside the main one."""
     mesh_id: Name = "mesh1"
     """Identifier of the mesh; `global.meshID`."""
@@ -102,7 +104,7 @@ class Istio(Model):
     mutual_tls: MutualTlsMode | None = None
     """What sidecars of the whole mesh take: `STRICT`: mutual TLS only; `PERMISSIVE`: plain text too; `DISABLE`: plain
     text only. A namespace's own `mutualTls` goes before it. Without it Istio's default: `PERMISSIVE`."""
-    values: Mapping[str, Any] = {}
+    values: Annotated[Mapping[str, Any], Writable] = {}
     """More values for the chart `istiod`, merged over `preset` and `valuesFiles`, and under the ones this program
     sets."""
     remove_crds: bool = False
@@ -139,7 +141,7 @@ class EastWestGateway(Model):
     gateway."""
     expose_services: bool = True
     """Whether it passes 15443 to the services in the mesh (`*.local`)."""
-    values: Mapping[str, Any] = {}
+    values: Annotated[Mapping[str, Any], Writable] = {}
     """More values for the chart `gateway`, merged under the ones this program sets."""
 
     @property

@@ -1,7 +1,9 @@
 """Namespaces of the mesh, and who may talk in them; attribute docstrings are the configuration reference."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from settings.access_models import AccessRule
 from settings.mesh_scalars import Injection
@@ -30,6 +32,6 @@ class Namespace(Model):
     mutual_tls: MutualTlsMode | None = None
     """What sidecars in it take: `STRICT`: mutual TLS only; `PERMISSIVE`: plain text too; `DISABLE`: plain text only.
     Without it what holds in the mesh."""
-    access: Sequence[AccessRule] | None = None
+    access: Annotated[Sequence[AccessRule], Field(max_length=512)] | None = None
     """Who may reach what is in it: whom one of the rules lets in, here or in the workload's `access`. `[]`: nobody.
     Without it everybody."""

@@ -1,5 +1,6 @@
 """What must hold for namespaces and policies together with the rest of the stack."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -62,6 +63,7 @@ def _namespace(draft: Draft, name: str, namespace: Namespace) -> Iterator[Proble
     for label in (label for label in namespace.labels if label in _OWN_LABELS):
         path = join("namespaces", name, "labels", label)
         yield Problem(path=path, what="not for the user to set here", right=_OWN_LABELS[label])
+    yield from _pod_security(name, namespace)
     resident = next((key for key, workload in draft.workloads.items() if workload.namespace == name), None)
     path, injection = join("namespaces", name, "injection"), namespace.injection
     if injection in {None, "disabled", "byPod"}:
@@ -79,6 +81,20 @@ def _namespace(draft: Draft, name: str, namespace: Namespace) -> Iterator[Proble
             what = "no control plane of this stack has that revision or tag, so its pods would get no sidecar"
             right = f"enabled, disabled, byPod or {', '.join(sorted(map(str, known)))}"
             yield Problem(path=path, what=what, got=injection, right=right)
+
+
+def _pod_security(name: str, namespace: Namespace) -> Iterator[Problem]:
+    """Yield labels of Pod Security that Kubernetes refuses."""
+    for label, value in namespace.labels.items():
+        prefix, _, field = label.partition("/")
+        mode, versioned = field.removesuffix("-version"), field.endswith("-version")
+        if prefix != "pod-security.kubernetes.io" or mode not in ("enforce", "audit", "warn"):
+            continue
+        pattern = r"latest|v1\.(0|[1-9][0-9]*)" if versioned else "privileged|baseline|restricted"
+        if not re.fullmatch(pattern, value):
+            path, right = join("namespaces", name, "labels", label), "privileged, baseline or restricted"
+            right = "latest, or a version as in v1.34" if versioned else right
+            yield Problem(path=path, what="not one of its values", got=value, right=right)
 
 
 def _ports(workloads: Mapping[str, Workload]) -> Iterator[_Port]:

@@ -1,8 +1,9 @@
 """Further control planes beside the main one; attribute docstrings are the configuration reference."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from settings.chart_values import Writable
 from settings.model import Model
 from settings.scalars import DnsLabel, Hub, Place, Tag, Version
 
@@ -20,5 +21,5 @@ class ControlPlaneRevision(Model):
     """Its image tag. Without it its `version`; where it has none, the main one's tag."""
     revision_tags: Sequence[DnsLabel] = ()
     """Revision tags that point at it, as `istio.revisionTags`."""
-    values: Mapping[str, Any] = {}
+    values: Annotated[Mapping[str, Any], Writable] = {}
     """Values of its chart `istiod` that differ from the main one's, merged over those."""

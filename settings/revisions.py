@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
-from settings.checks import at_path, proxy_metadata, reserved_values
+from settings.checks import at_path, reserved_values
 from settings.draft import Draft
-from settings.istio import ISTIOD_VALUES
+from settings.istio import ISTIOD_VALUES, check_sections
 from settings.models import Istio
 from settings.problems import Problem, join
+from settings.proxy_config import check_proxy_config
 from settings.revision_names import TAGS, placed_tags, plain, revision_of, revisions_of, tags_of
 
 
@@ -67,4 +68,5 @@ def _values(istio: Istio) -> Iterator[Problem]:
         }
         yield from reserved_values(revision.values, {**ISTIOD_VALUES, **own}, *place, "values")
         keys = ("meshConfig", "defaultConfig")
-        yield from proxy_metadata(at_path(revision.values, keys), *place, "values", *keys)
+        yield from check_proxy_config(at_path(revision.values, keys), *place, "values", *keys)
+        yield from check_sections(revision.values, *place, "values")

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from hosts import go_yaml
 from settings.problems import Refused, show, wrong
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -72,9 +72,17 @@ DnsLabel = Annotated[str, _text(_LABEL, "an RFC 1123 label", f"{_LOWER}, at most
 """A namespace, host name, cluster or revision."""
 
 Revision = Annotated[
-    str, _text(rf"({_LABEL})?", "a revision (RFC 1123 label)", f"{_LOWER}, at most 63 characters, or empty", 63)
+    str, _text(rf"({_LABEL})?", "a revision (RFC 1123 label)", f"{_LOWER}, at most 48 characters, or empty", 48)
 ]
-"""A revision of the control plane; empty is the default one."""
+"""A revision of the control plane; empty is the default one. It is part of names that are labels of a domain."""
+
+NamedRevision = Annotated[str, _text(_LABEL, "a revision (RFC 1123 label)", f"{_LOWER}, at most 48 characters", 48)]
+"""A revision of the control plane that has a name."""
+
+HeaderField = Annotated[
+    str, _text(r"[-_A-Za-z0-9]+", "a header's name", "letters, digits, '-' and '_', as in X-Probe", 256)
+]
+"""A header that a probe sends; Istio's CRD takes no other characters."""
 
 ServiceName = Annotated[
     str, _text(r"[a-z]([-a-z0-9]*[a-z0-9])?", "a Service name (RFC 1035 label)", f"{_LOWER}, a letter first", 63)
@@ -261,6 +269,7 @@ def _ingress_host_name(value: str) -> None:
     name = value.removeprefix("*.")
     if not re.fullmatch(_NAME, name) or "." not in name or len(value) > 240:
         raise Refused("not a full host name", "as in shop.example.com or *.example.com, at most 240 characters")
+    mesh_name(name)
 
 
 IngressHostName = Annotated[str, Kind("a full host name, or `*.` and one", _ingress_host_name)]
@@ -287,8 +296,8 @@ Url = Annotated[str, Kind("an http or https URL", _url)]
 
 def _annotations(values: dict[str, str]) -> None:
     try:
-        config: Any = yaml.safe_load(values.get("proxy.istio.io/config", "{}"))
-    except (yaml.YAMLError, ValueError):
+        config = go_yaml.load(values.get("proxy.istio.io/config", "{}"))
+    except ValueError:
         config = None
     if not isinstance(config, dict):
         raise Refused("proxy.istio.io/config is not a YAML mapping", "fields of ProxyConfig, as in 'concurrency: 2'")

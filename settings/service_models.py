@@ -26,9 +26,9 @@ class ServiceEndpoint(Model):
 
     address: Machine
     """Its IPv4 address; with resolution DNS and DNS_ROUND_ROBIN also its name."""
-    ports: Annotated[Mapping[PortName, Port], Field(min_length=1)] | None = None
+    ports: Annotated[Mapping[PortName, Port], Field(min_length=1, max_length=128)] | None = None
     """Its ports, by the names of the service's, where they are others than `targetPorts` or `ports` say."""
-    labels: Mapping[LabelKey, LabelValue] = {}
+    labels: Annotated[Mapping[LabelKey, LabelValue], Field(max_length=256)] = {}
     """Labels, by which traffic rules tell endpoints apart."""
     weight: Count | None = None
     """Share of the traffic, beside 1 for an endpoint that says none."""
@@ -45,10 +45,10 @@ class MeshService(Model):
 
     namespace: DnsLabel
     """Namespace of the ServiceEntry, in which the selector finds VMs and pods."""
-    hosts: Annotated[Sequence[HostName], Field(min_length=1)]
+    hosts: Annotated[Sequence[HostName], Field(min_length=1, max_length=256)]
     """Its full names, outside of `cluster.local`. A client resolves them where its sidecar captures DNS: VMs do, pods
     with `istio.values.meshConfig.defaultConfig.proxyMetadata.ISTIO_META_DNS_CAPTURE: "true"`."""
-    ports: Annotated[Mapping[PortName, Port], Field(min_length=1)]
+    ports: Annotated[Mapping[PortName, Port], Field(min_length=1, max_length=256)]
     """Its ports by name; `http`, `grpc-...`, `tcp-...` say the protocol. A VM answers at its workload's port of that
     name."""
     target_ports: Mapping[PortName, Port] = {}
@@ -59,14 +59,14 @@ class MeshService(Model):
     resolution: Literal["STATIC", "DNS", "DNS_ROUND_ROBIN", "NONE"] = "STATIC"
     """How sidecars find the endpoints: `STATIC`: by the selector, or as `endpoints` say. `DNS` and `DNS_ROUND_ROBIN`:
     by the names of the endpoints, without these by the hosts. `NONE`: the caller knows the address."""
-    selector: Annotated[Mapping[LabelKey, LabelValue], Field(min_length=1)] | None = None
+    selector: Annotated[Mapping[LabelKey, LabelValue], Field(min_length=1, max_length=256)] | None = None
     """Labels of the VMs and pods in the namespace that answer."""
     pods: bool = False
     """Whether pods that this stack does not declare may answer. Without it a selector must match a workload of the
     stack."""
-    endpoints: Annotated[Sequence[ServiceEndpoint], Field(min_length=1)] | None = None
+    endpoints: Annotated[Sequence[ServiceEndpoint], Field(min_length=1, max_length=4096)] | None = None
     """What answers, in place of a selector."""
-    addresses: Sequence[ServiceAddress] = ()
+    addresses: Annotated[Sequence[ServiceAddress], Field(max_length=256)] = ()
     """Virtual addresses; with resolution STATIC and NONE also ranges. Without any, Istio allocates one in
     240.240.0.0/16, but not with NONE."""
     export_to: Sequence[Visibility] = ()

@@ -54,6 +54,8 @@ def _problem(detail: ErrorDetails, model: type[Model]) -> Problem:
         return Problem(
             path=path, what="not one of its values", got=got, right=str(context["expected"]).replace("'", "")
         )
+    if kind == "too_long":
+        return Problem(path=path, what="too many entries", got=got, right=f"at most {context['max_length']}")
     what, right = _KINDS.get(kind, (detail["msg"], "see docs/configuration.md"))
     return Problem(path=path, what=what, got=got, right=right)
 

@@ -14,6 +14,7 @@ from settings.scalars import (
     Count,
     DnsLabel,
     DnsName,
+    HeaderField,
     HostName,
     LabelKey,
     LabelValue,
@@ -32,7 +33,7 @@ from settings.ssh_models import VmSsh
 class HttpHeader(Model):
     """A header that a probe sends."""
 
-    name: str
+    name: HeaderField
     """Name of the header."""
     value: str
     """Its value."""
@@ -65,7 +66,7 @@ class TcpSocket(Model):
 class Exec(Model):
     """A probe that runs a command on the VM; healthy is exit code 0."""
 
-    command: Annotated[Sequence[str], Field(min_length=1)]
+    command: Annotated[Sequence[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
     """The command and its arguments; no shell."""
 
 
@@ -134,7 +135,7 @@ class VirtualMachine(Model):
     """What differs from `hosts.ssh` for this VM."""
     routes: Sequence[Route] | None = None
     """Routes of this VM, in place of `hosts.routes`; `[]`: none."""
-    labels: Mapping[LabelKey, LabelValue] = {}
+    labels: Annotated[Mapping[LabelKey, LabelValue], Field(max_length=100)] = {}
     """Labels of this VM, over the workload's."""
     remove_unreachable: bool | None = None
     """Whether this VM may leave although it does not answer, in place of `hosts.removeUnreachable`."""
@@ -165,22 +166,22 @@ class Workload(Model):
     """Namespace of the workload. The program makes it."""
     service_account: DnsName
     """Service account whose identity the VMs bear. The program makes it."""
-    labels: Mapping[LabelKey, LabelValue] = {}
+    labels: Annotated[Mapping[LabelKey, LabelValue], Field(max_length=100)] = {}
     """Labels of the workload and, with `app` and `version`, its canonical name and revision."""
-    annotations: Annotated[Mapping[LabelKey, str], ReadableProxyConfig] = {}
+    annotations: Annotated[Mapping[LabelKey, str], ReadableProxyConfig, Field(max_length=100)] = {}
     """Annotations of the WorkloadGroup, as `proxy.istio.io/config`."""
     network: Name | None = None
     """Network that the VMs are in. Without it `cluster.network`."""
     revision: Revision | None = None
     """Revision of the control plane that its VMs connect to, one of `istio.revisions`. Without it `istio.revision`."""
-    ports: Mapping[PortName, Port] = {}
+    ports: Annotated[Mapping[PortName, Port], Field(max_length=128)] = {}
     """Ports the application listens on, by name; `http`, `grpc-...`, `tcp-...` say the protocol. Without any the
     sidecar takes all inbound ports but ssh's."""
     probe: Probe | None = None
     """How the sidecar finds out whether the application is healthy. Without it no VM gets beyond `registered`."""
     service: Service | None = None
     """The name under which the mesh reaches the workload. Without it there is none."""
-    access: Sequence[AccessRule] | None = None
+    access: Annotated[Sequence[AccessRule], Field(max_length=512)] | None = None
     """Who may reach the workload's VMs, and pods that bear its label: whom one of the rules lets in, here or in the
     namespace's `access`. `[]`: nobody. Without it everybody. Its VMs' sidecars see to it; static VMs have none."""
     sidecar: Sidecar | None = None

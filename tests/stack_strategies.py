@@ -1,4 +1,4 @@
-"""Stacks for hypothesis, right ones and spoiled ones: made from the settings' models, with values that are often right.
+"""Stacks for hypothesis of which any part may be wrong: made from the settings' models, by values that are often right.
 
 `pruned` takes what is refused out of a stack until nothing is: what is left of a spoiled stack is tried like any other.
 """
@@ -8,16 +8,21 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import authorities
 from hypothesis import strategies as st
-from settings_samples import DIGEST, HOST_KEY, PRIVATE_KEY
+from settings_samples import DIGEST, PRIVATE_KEY
+from tls import Authority
 
 from settings import Settings, SettingsError, parse
+from settings.ingress_models import IngressGateway
 from settings.model import Model
+from settings.models import Istio
 from settings.namespace_models import Namespace
 from settings.service_models import MeshService
 from settings.traffic_models import HostTraffic
@@ -28,10 +33,22 @@ Config = dict[str, Any]
 NAMESPACES = ["agree-1", "agree-2"]
 WORKLOADS = ["billing", "ledger"]
 SERVICES = ["files", "partner"]
+CA = {"certificate": "ca/certificate", "key": "ca/key", "root": "ca/root"}
+"""An authority whose files are in `project`."""
+CERTIFICATE = {"certificateFile": "shop.crt", "privateKeyFile": "shop.key", "clientCaFile": "ca.crt"}
+"""A certificate whose files are there too."""
+CERTIFIED = ["shop.example.com", "*.bank.example.com"]
+"""The hosts that it is for."""
 HOSTS = [f"{name}.{NAMESPACES[0]}.svc.cluster.local" for name in [*WORKLOADS, "pods"]]
 OUTER_HOSTS = ["files.example.com", "partner.example.com", "*.example.org", "x"]
 DURATIONS = ["2s", "250ms", "1h", "1.5s", "1ms", "0s", "0.1ms", "10", "90m", "1s1s", "100000h"]
-LABELS = [{"version": "v1"}, {"version": "v2"}, {"app": "billing"}, {"app": "billing", "version": "v1"}, {"a.b/c": ""}]
+LABELS = [
+    {"version": "v1"},
+    {"version": "v2"},
+    {"app": "billing"},
+    {"app": "billing", "version": "v1"},
+    {"a.b/c": ""},
+]
 ADDRESSES = [
     "10.77.0.21",
     "10.77.0.22",
@@ -76,13 +93,50 @@ POOLS: Mapping[str, Sequence[Any]] = {
     "httpStatus": [200, 503, 418, 99, 600],
     "subjectAltNames": ["spiffe://cluster.local/ns/a/sa/b", "a b", "x.example.com"],
     "injection": ["enabled", "disabled", "byPod", "canary", "Bad_"],
-    "annotations": [{}, {"a.b/c": "d"}, {"proxy.istio.io/config": "concurrency: 1"}, {"proxy.istio.io/config": "["}],
+    "annotations": [
+        {},
+        {"a.b/c": "d"},
+        {"proxy.istio.io/config": "concurrency: 1"},
+        {"proxy.istio.io/config": "["},
+        {"proxy.istio.io/config": "drainDuration: x"},
+    ],
     "network": ["net1", "net2", "Net_3"],
     "locality": REGIONS,
     "failoverPriority": ["topology.kubernetes.io/region", "version", "topology.istio.io/network", "a=b", ""],
     "httpHeaderName": ["x-user", "Cookie", "a b"],
     "httpCookieName": ["user", ""],
-    "command": [["true"], ["sh", "-c", "x"], []],
+    "command": [["true"], ["sh", "-c", "x"], [], [""]],
+    "name": ["X-Probe", "x", "a b", ""],
+    "values": [
+        {},
+        {"meshConfig": {"defaultConfig": {"concurrency": 1}}},
+        {"meshConfig": {"defaultConfig": {"proxyMetadata": {"A": True}}}},
+        {"meshConfig": {8080: "a"}},
+        {"global": {"proxy": "x"}},
+        {"sidecarInjectorWebhook": {"reinvocationPolicy": "Always"}},
+        {"telemetry": {"v2": None}},
+    ],
+    "to": [*HOSTS, *OUTER_HOSTS, "v2"],
+    "revision": ["", "canary", "blue", "prod", "Bad_", "a" * 49],
+    "revisionTags": ["prod", "next", "default", "canary", "Bad_"],
+    "version": ["1.31.1", "1.31.2"],
+    "charts": ["charts", "charts", "nowhere"],
+    "hub": ["docker.io/istio", "mirror.example.com:5000/istio", "a b"],
+    "tag": ["1.31.1-distroless", "dev", "a b"],
+    "meshId": ["mesh1", "mesh2", "a b"],
+    "trustDomain": ["cluster.local", "corp.example.com", "A_b"],
+    "valuesFiles": ["values-a.yaml", "values-b.yaml", "values-bad.yaml", "nowhere.yaml"],
+    "secret": ["shop", "there", "a.b", "Bad_"],
+    "certificate": [CA["certificate"], CA["certificate"], CA["root"], CA["key"]],
+    "key": [CA["key"], CA["key"], "shop.key", "nowhere"],
+    "root": [CA["root"], CA["root"], CA["certificate"]],
+    "chain": [CA["certificate"], CA["certificate"], CA["root"]],
+    "certificateFile": ["shop.crt", "shop.crt", "ca.crt", "nowhere"],
+    "privateKeyFile": ["shop.key", "shop.key", "ca/key"],
+    "clientCaFile": ["ca.crt", "shop.crt", "shop.key"],
+    "http": [80, 8080, 15006, 0],
+    "https": [443, 8443, 80, 70000],
+    "status": [15021, 8086, 80],
 }
 """Values by key, right ones first; others are by type alone."""
 KEYS: Mapping[str, Sequence[str]] = {
@@ -92,6 +146,10 @@ KEYS: Mapping[str, Sequence[str]] = {
     "subsets": ["v1", "v2", "V"],
     "distribute": REGIONS,
     "failover": REGIONS,
+    "hosts": [*CERTIFIED, "www.example.org", "a.b.bank.example.com", "shop", "*", "*.a.*", "a.1"],
+    "certificates": ["shop", "other.name", "Bad_"],
+    "revisions": ["canary", "green", "default", "blue", "Bad_", "a" * 49],
+    "nodeLabels": ["node-1", "Node"],
 }
 PORTS: Sequence[Config] = [{"http": 80}, {"http": 80, "tcp-b": 9000}, {"https": 443}, {"grpc-a": 7000}]
 FOUND: Sequence[Config] = [
@@ -102,11 +160,12 @@ FOUND: Sequence[Config] = [
     {"resolution": "NONE"},
 ]
 """Ways in which a service finds who answers."""
-SKIPPED = {"vms", "sidecar", "rollout", "ssh", "routes:Workload", "registrationGuard"}
-"""Keys that are about hosts, and whose values lead to no object."""
+SKIPPED = {"vms", "sidecar", "rollout", "ssh", "routes:Workload", "existing:CaSecret"}
+"""Keys that are about hosts, and whose values lead to no object; and a Secret that would have to be there."""
 
 
-def of_model(model: type[Model], seldom: Iterable[str] = ()) -> st.SearchStrategy[Config]:
+@cache
+def of_model(model: type[Model]) -> st.SearchStrategy[Config]:
     """Whatever a model knows, each optional key in some of the cases."""
     required: dict[str, st.SearchStrategy[Any]] = {}
     optional: dict[str, st.SearchStrategy[Any]] = {}
@@ -139,7 +198,7 @@ def of_type(annotation: Any, key: str) -> st.SearchStrategy[Any]:
         return st.sampled_from(arguments)
     if isinstance(annotation, type) and issubclass(annotation, Model):
         return of_model(annotation)
-    if key in POOLS and not (isinstance(origin, type) and issubclass(origin, Mapping) and key == "ports"):
+    if key in POOLS and not (isinstance(origin, type) and issubclass(origin, Mapping) and key in KEYS):
         values = _mostly_right(POOLS[key])
         sequence = isinstance(origin, type) and issubclass(origin, Sequence)
         return st.lists(values, max_size=2, min_size=1) if sequence and key != "command" else values
@@ -194,8 +253,8 @@ def traffic(draw: st.DrawFn) -> Config:
 
 
 @st.composite
-def stacks(draw: st.DrawFn) -> Config:
-    """A stack."""
+def any_stacks(draw: st.DrawFn) -> Config:
+    """A stack, of which nearly always something is wrong."""
     services = draw(st.dictionaries(st.sampled_from(SERVICES), of_model(MeshService), max_size=2))
     for name, service in services.items():
         if draw(st.integers(0, 3)):
@@ -206,8 +265,11 @@ def stacks(draw: st.DrawFn) -> Config:
             }
     spaces = st.dictionaries(st.sampled_from(NAMESPACES), of_model(Namespace), max_size=2)
     parts = {"workloads": draw(workloads()), "traffic": draw(traffic()), "services": services}
-    mutual_tls = draw(st.sampled_from([{}, {"mutualTls": "STRICT"}, {"mutualTls": "PERMISSIVE"}]))
-    return {**base(), **parts, "namespaces": draw(spaces), "istio": {**base()["istio"], **mutual_tls}}
+    istio = {"version": "1.31.1", **draw(of_model(Istio)), **(base()["istio"] if draw(st.integers(0, 7)) < 7 else {})}
+    gateway = {**draw(of_model(IngressGateway)), **({"enabled": True} if draw(st.integers(0, 3)) < 3 else {})}
+    if draw(st.integers(0, 3)) < 3:
+        gateway |= {"ports": {"http": 80, "https": 443}, "certificates": {"shop": CERTIFICATE}}
+    return {**base(), **parts, "namespaces": draw(spaces), "istio": istio, "ingressGateway": gateway}
 
 
 def base() -> Config:
@@ -226,12 +288,17 @@ def base() -> Config:
 
 def project(folder: Path) -> Path:
     """Make a folder with the files that `base` names."""
-    for chart in ("base", "istiod", "gateway"):
+    for chart in ("base", "istiod", "gateway", "cni"):
         (folder / "charts" / chart).mkdir(parents=True)
         (folder / "charts" / chart / "Chart.yaml").touch()
     (folder / "id").write_text(PRIVATE_KEY)
     (folder / "id").chmod(0o600)
-    (folder / "known_hosts").write_text(f"10.77.0.21 {HOST_KEY}\n")
+    (folder / "values-a.yaml").write_text("env: {A: a}\n")
+    (folder / "values-b.yaml").write_text("meshConfig: {accessLogFile: /dev/stdout}\n")
+    (folder / "values-bad.yaml").write_text("global: {hub: here}\n")
+    root = authorities.make("root")
+    authorities.put(folder / "ca", certificate=authorities.make("istiod", root), root=root.pem)
+    Authority(folder).issue("shop", *CERTIFIED)
     return folder
 
 

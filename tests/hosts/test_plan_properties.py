@@ -166,14 +166,15 @@ EVIL = [
 ]
 wild = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30) | st.sampled_from(EVIL)
 some = wild.filter(bool)
-headers = st.lists(st.fixed_dictionaries({"name": some, "value": some}), min_size=1, max_size=2)
+fields = st.from_regex(r"[-_A-Za-z0-9]{1,20}", fullmatch=True)
+headers = st.lists(st.fixed_dictionaries({"name": fields, "value": some}), min_size=1, max_size=2)
 paths = st.text(string.ascii_letters + string.digits + string.punctuation, max_size=30).map("/{}".format)
 variables = st.dictionaries(st.from_regex(r"MY_[A-Z0-9_]{1,10}", fullmatch=True), wild, max_size=3)
 probes = st.one_of(
     st.fixed_dictionaries(
         {"path": paths, "port": st.integers(1, 14999), "host": some}, optional={"httpHeaders": headers}
     ).map(lambda probe: {"httpGet": probe}),
-    st.lists(wild, min_size=1, max_size=4).map(lambda command: {"exec": {"command": command}}),
+    st.lists(some, min_size=1, max_size=4).map(lambda command: {"exec": {"command": command}}),
 )
 
 

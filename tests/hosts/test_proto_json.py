@@ -41,8 +41,8 @@ def test_a_field_is_replaced_whole_and_zero_takes_it_away() -> None:
     [
         ({"statusPort": True}, "statusPort: not a number (got True)"),
         ({"statusPort": 2**31}, "statusPort: not an int32 (got 2147483648)"),
-        ({"configPath": 1}, "configPath: not a str (got 1)"),
-        ({"proxyMetadata": {"A": 1}}, "proxyMetadata.A: not a str (got 1)"),
+        ({"configPath": 1}, "configPath: not a string (got 1)"),
+        ({"proxyMetadata": {"A": 1}}, "proxyMetadata.A: not a string (got 1)"),
         ({"drainDuration": "5"}, "drainDuration: not a duration such as 1m30s (got '5')"),
         ({"interceptionMode": "ALL"}, "interceptionMode: not one of REDIRECT, TPROXY, NONE (got 'ALL')"),
         ({"tracing": {"zipkin": []}}, "tracing.zipkin: not a mapping (got [])"),

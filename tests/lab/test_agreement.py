@@ -1,32 +1,82 @@
-"""Settings and Istio never disagree: what settings accept, the CRDs' schemas and istiod's webhook accept, too."""
+"""Settings and Istio never disagree: what settings accept, the CRDs' schemas and istiod's webhook accept, too.
+
+So of generated stacks, of this project's stack files, and of all that the tests without a lab make; what the tests on
+the lab make is applied there anyway.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
-import recording  # noqa: F401  loads the providers' SDKs, which warn of themselves when they load
-import yaml
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from made_objects import asked_by, texts
 from stack import PROJECT, Kubectl, Stack
-from stack_strategies import NAMESPACES, Config, project, pruned, stacks
+from stack_strategies import NAMESPACES, Config, base, project, pruned
+from whole_stacks import stacks
 
 from lab.engine.providers.kube_client import ApiError, KubeClient
-from manifests.program import ask
-from settings import SettingsError, from_stack_file, parse
+from manifests.__main__ import KUBERNETES
+from manifests.charts import render
+from settings import Settings, SettingsError, from_stack_file, parse
+from settings.models import Istio
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 STACKS = int(os.environ.get("AGREEMENT_STACKS", "500"))
+"""How many are generated. More than by default are others each time."""
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600 + STACKS)]
+MAKERS = ["settings", "components", "manifests", "test_program*.py", "test_project_files.py"]
+"""Tests without a lab that make objects, or stacks."""
+FILES = [PROJECT / "Pulumi.dev.yaml", *sorted((PROJECT / "examples").glob("*/Pulumi.*.yaml"))]
+THERE = ["istio-system", *NAMESPACES]
+"""Namespaces in which objects are tried."""
+KINDS = {"DestinationRule", "Gateway", "ServiceEntry", "VirtualService", "WorkloadEntry", "WorkloadGroup"}
+KINDS |= {"AuthorizationPolicy", "MutatingWebhookConfiguration", "Namespace", "PeerAuthentication", "Secret", "Service"}
+KINDS |= {"ServiceAccount", "ValidatingAdmissionPolicy"}
+"""What this project makes."""
+
+
+@dataclass
+class UnitTests:
+    """A run of tests without a lab, which notes what they make."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    file: Path
+
+    def objects(self) -> dict[str, str]:
+        """Every object, and the test that made it first."""
+        assert self.process.wait() == 0, self.log.read_text()
+        return dict(json.loads(line) for line in self.file.read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def unit_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UnitTests]:
+    """These tests, which run beside the first one here."""
+    folder = tmp_path_factory.mktemp("unit")
+    tests = [str(path) for maker in MAKERS for path in sorted((PROJECT / "tests").glob(maker))]
+    notes = ["-p", "objects_of_tests", "--objects", str(folder / "objects")]
+    asked = [*notes, "-p", "no:cacheprovider", "-q", "--hypothesis-seed=0", *tests]
+    paths = {"PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "tests")])}
+    with (folder / "log").open("wb") as log:
+        argv = [sys.executable, "-m", "pytest", *asked]
+        run = subprocess.Popen(argv, cwd=PROJECT, env={**os.environ, **paths}, stdout=log, stderr=subprocess.STDOUT)
+    yield UnitTests(run, folder / "log", folder / "objects")
+    run.kill()
+    run.wait()
 
 
 @pytest.fixture(scope="module")
 def client(joined: Stack, kubectl: Kubectl) -> Iterator[KubeClient]:
-    """The API server, with the namespaces that generated stacks speak of."""
+    """The API server, with namespaces in which there is nothing."""
     spaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in NAMESPACES]
     objects = json.dumps({"apiVersion": "v1", "kind": "List", "items": spaces})
     kubectl("apply", "-f", "-", stdin=objects)
@@ -35,9 +85,15 @@ def client(joined: Stack, kubectl: Kubectl) -> Iterator[KubeClient]:
 
 
 def refusal(client: KubeClient, obj: dict[str, Any]) -> str:
-    """What the server says against an object, as it would in a run, but with unknown fields an error."""
+    """What the server says against an object, as it would in a run, but with unknown fields an error.
+
+    An object of a namespace that is not there, or in which there may be one of its name, is tried in another one:
+    whether it is right does not depend on where it is.
+    """
     kind = client.kind(obj["apiVersion"], obj["kind"])
     metadata = obj["metadata"]
+    if metadata.get("namespace", THERE[0]) not in THERE:
+        obj = {**obj, "metadata": (metadata := {**metadata, "namespace": NAMESPACES[0]})}
     query = {"fieldManager": "agreement", "force": "true", "fieldValidation": "Strict", "dryRun": "All"}
     url = kind.url(metadata.get("namespace"), metadata["name"])
     try:
@@ -47,33 +103,38 @@ def refusal(client: KubeClient, obj: dict[str, Any]) -> str:
     return ""
 
 
-def judged(client: KubeClient, objects: dict[str, Config]) -> list[str]:
-    """Every object that the server refuses, with a stack that makes it."""
+def judged(client: KubeClient, objects: Mapping[str, str]) -> list[str]:
+    """Every object that the server refuses, with what makes it."""
     with ThreadPoolExecutor(8) as pool:
         said = pool.map(lambda text: refusal(client, json.loads(text)), objects)
         return [
-            f"{reason}\n{text}\nof:\n{yaml.safe_dump(stack)}"
-            for reason, (text, stack) in zip(said, objects.items(), strict=True)
+            f"{reason}\n{text}\nof:\n{maker}"
+            for reason, (text, maker) in zip(said, objects.items(), strict=True)
             if reason
         ]
 
 
-def made_of(stack: Any) -> list[str]:
-    return [json.dumps(obj, sort_keys=True) for obj in ask(stack).objects if "name" in obj["metadata"]]
+def kinds(objects: Mapping[str, str]) -> Counter[str]:
+    return Counter(json.loads(text)["kind"] for text in objects)
 
 
+@pytest.mark.usefixtures("unit_tests")
 def test_generated_stacks_are_refused_with_paths_or_accepted_by_istio(
     client: KubeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project(tmp_path))
-    objects: dict[str, Config] = {}
-    refused: list[Config] = []
-    seen: list[Config] = []
-    tried: list[Config] = []
+    objects: dict[str, str] = {}
+    accepted: set[str] = set()
+    refused: set[str] = set()
+    rests: set[str] = set()
+
+    def make(stack: Settings, text: str) -> None:
+        for made in texts(asked_by(stack)):
+            objects.setdefault(made, text)
 
     @settings(
         max_examples=STACKS,
-        derandomize=True,
+        derandomize=STACKS <= 500,
         deadline=None,
         database=None,
         phases=[Phase.generate],
@@ -81,43 +142,69 @@ def test_generated_stacks_are_refused_with_paths_or_accepted_by_istio(
     )
     @given(stacks())
     def look(stack: Config) -> None:
-        seen.append(stack)
+        text = json.dumps(stack)
+        assume(text not in accepted | refused)
         try:
-            parse(stack, project_dir=tmp_path)
+            made = parse(stack, project_dir=tmp_path)
         except SettingsError as error:
             assert error.problems and all(problem.path for problem in error.problems)
-            refused.append(stack)
-        right, rest = pruned(stack, tmp_path)
-        for text in made_of(right) if rest not in tried else ():
-            objects.setdefault(text, rest)
-        tried.append(rest)
+            refused.add(text)
+            made, rest = pruned(stack, tmp_path)
+            text = json.dumps(rest)
+            if text in rests:
+                return
+            rests.add(text)
+        else:
+            accepted.add(text)
+        make(made, text)
 
     look()
-    kinds = {json.loads(text)["kind"] for text in objects}
-    # Nearly every one is spoiled somewhere; what is left of it then is tried, and differs from stack to stack.
-    different = {json.dumps(rest, sort_keys=True) for rest in tried}
-    assert len(seen) >= STACKS and len(refused) > STACKS / 10, (len(seen), len(refused))
-    assert len(different) > STACKS / 4, len(different)
-    assert {"DestinationRule", "ServiceEntry", "VirtualService", "WorkloadGroup", "WorkloadEntry"} <= kinds
-    assert {"AuthorizationPolicy", "PeerAuthentication", "Service", "Namespace"} <= kinds
-    assert len(objects) > STACKS / 2, len(objects)
-    found = judged(client, objects)
-    assert not found, f"{len(found)} of {len(objects)} objects of {len(seen)} stacks:\n" + "\n\n".join(found[:20])
+    found = kinds(objects)
+    counts = f"{len(accepted)} stacks accepted, {len(refused)} refused, of which {len(rests)} rests accepted: {found}"
+    print(counts)  # noqa: T201  how much was tried
+    assert len(accepted) + len(refused) >= STACKS, counts
+    assert len(accepted) > STACKS / 3 and len(refused) > STACKS / 4 and len(rests) > STACKS / 8, counts
+    assert set(found) >= KINDS, counts
+    wrong = judged(client, objects)
+    assert not wrong, f"{len(wrong)} of {len(objects)} objects:\n" + "\n\n".join(wrong[:20])
 
 
-@pytest.mark.parametrize("file", sorted(path.name for path in (PROJECT / "examples").glob("*/Pulumi.*.yaml")))
-def test_examples_are_accepted_by_istio(client: KubeClient, file: str) -> None:
-    stack = from_stack_file(next((PROJECT / "examples").glob(f"*/{file}")), PROJECT / "Pulumi.yaml")
-    objects = [text for text in made_of(stack) if json.loads(text)["apiVersion"].split("/")[0].endswith("istio.io")]
-    assert objects
-    # Its namespaces are not there; whether the objects are right does not depend on where they are.
-    moved = {
-        text.replace('"namespace": "bookinfo"', f'"namespace": "{NAMESPACES[0]}"').replace(
-            '"namespace": "helloworld"', f'"namespace": "{NAMESPACES[0]}"'
-        ): {}
-        for text in objects
-    }
-    assert judged(client, moved) == []
+def test_objects_of_unit_tests_are_accepted(client: KubeClient, unit_tests: UnitTests) -> None:
+    objects = unit_tests.objects()
+    found = kinds(objects)
+    assert set(found) >= KINDS, found
+    wrong = judged(client, objects)
+    assert not wrong, f"{len(wrong)} of {len(objects)} objects:\n" + "\n\n".join(wrong)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_stack_files_are_accepted(client: KubeClient, file: Path) -> None:
+    objects = texts(asked_by(from_stack_file(file, PROJECT / "Pulumi.yaml")))
+    assert kinds(dict.fromkeys(objects, ""))["WorkloadGroup"]
+    assert judged(client, dict.fromkeys(objects, file.name)) == []
+
+
+@pytest.mark.parametrize("preset", get_args(Istio.model_fields["preset"].annotation))
+def test_charts_of_presets_are_accepted(
+    client: KubeClient,
+    lab_environment: Mapping[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    preset: str,
+) -> None:
+    monkeypatch.chdir(project(tmp_path))
+    monkeypatch.setenv("PATH", lab_environment["PATH"])
+    remote = {"values": {"global": {"remotePilotAddress": "10.9.9.9"}}} if preset == "remote" else {}
+    more = {"preset": preset, "valuesFiles": ["values-a.yaml"], "revisions": {"canary": {}}, "cni": {"enabled": True}}
+    istio = {**base()["istio"], "charts": str(PROJECT / ".lab/charts"), **more, **remote}
+    stack = parse(
+        {**base(), "istio": istio, "eastWestGateway": {}, "ingressGateway": {"enabled": True}}, project_dir=tmp_path
+    )
+    charts = [chart for chart in asked_by(stack).charts if not chart["chart"].endswith("/base")]
+    assert {Path(chart["chart"]).name for chart in charts} == {"cni", "gateway", "istiod"}
+    objects = {json.dumps(obj): preset for chart in charts for obj in render(chart, KUBERNETES)}
+    assert {"ConfigMap", "DaemonSet", "Deployment", "Service"} <= set(kinds(objects))
+    assert judged(client, objects) == []
 
 
 def test_the_server_refuses_what_is_wrong(client: KubeClient) -> None:

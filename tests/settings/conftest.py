@@ -53,6 +53,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("values_empty", "# nothing yet"),
         ("values_list", "[a]"),
         ("values_broken", "a: ["),
+        ("values_number", "env: {A: a, B: [1, {8080: b}]}"),
+        ("values_date", "env: {A: !!timestamp 2026-11-21}"),
         ("values_reserved", "global: {hub: x}\nmeshConfig: {defaultConfig: {proxyMetadata: {0A: x}}}"),
     ):
         (folder / name).write_text(text)

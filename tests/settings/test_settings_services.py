@@ -191,3 +191,34 @@ def test_spoiled_services_and_policies_are_refused_with_paths(
         parse(stack | data.draw(spoiled(mesh)), project_dir=project)
     except SettingsError as error:
         assert all(problem.path and "docs/configuration.md" not in problem.right for problem in error.problems)
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "few", "many"),
+    [
+        ("services.many", "hosts", [f"h{n}.example.com" for n in range(256)], ["h.example.org"]),
+        ("services.many", "ports", {f"http-{n}": 1000 + n for n in range(256)}, {"http": 80}),
+        (
+            "services.many",
+            "endpoints",
+            [{"address": f"10.{n // 250}.{n % 250}.1"} for n in range(4096)],
+            [{"address": "10.9.9.9"}],
+        ),
+        ("services.many", "addresses", [f"10.100.{n}.1" for n in range(256)], ["10.101.0.1"]),
+        ("workloads.billing", "ports", {f"http-{n}": 1000 + n for n in range(127)} | {"http": 8080}, {"tcp": 9}),
+        ("workloads.billing", "labels", {f"l{n}": "" for n in range(99)} | {"app": "billing"}, {"a": "b"}),
+        ("workloads.billing", "access", [{"ports": [8080]}] * 512, [{"from": ["*"]}]),
+    ],
+)
+def test_lists_are_as_long_as_istios_schemas_allow(
+    stack: dict[str, Any], problems: Callable[..., list[str]], place: str, key: str, few: Any, many: Any
+) -> None:
+    endpoints = [{"address": "10.9.9.8"}]
+    stack["services"] = {"many": {"namespace": "a", "hosts": ["a.b"], "ports": {"http": 80}, "endpoints": endpoints}}
+    section, name = place.split(".")
+    stack[section][name][key] = few
+    assert problems(stack) == []
+    stack[section][name][key] = few | many if isinstance(few, dict) else few + many
+    shown = "mapping" if isinstance(few, dict) else "list"
+    got = f"(got a {shown} of {len(few) + 1})"
+    assert problems(stack)[0] == f"{place}.{key}: too many entries {got}, at most {len(few)}"
