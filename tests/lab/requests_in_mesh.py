@@ -1,4 +1,4 @@
-"""Requests to a host of the mesh: this machine's tools in a VM's network, so its sidecar takes them, or from outside."""
+"""Requests to a host of the mesh: this machine's tools in a VM's network, where its sidecar takes them, or outside."""
 
 from __future__ import annotations
 
