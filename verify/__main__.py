@@ -21,8 +21,6 @@ from verify.pod import ToolError, manifests, tool
 from verify.steps import rows
 
 LEAST_REQUESTS, REQUESTS = 100, 200
-VM_SECONDS = 90.0
-"""For everything that the VMs do."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     access = ClusterAccess(kubeconfig=stack.cluster.kubeconfig, context=stack.cluster.context)
     try:
         with tool(access, manifests(image, istio.revision, excluded)) as pod:
-            found = list(rows(pod, stack, lambda scripts: _on_vms(stack, scripts), options.requests))
+            found = list(rows(pod, stack, lambda scripts, seconds: _on_vms(stack, scripts, seconds), options.requests))
     except ToolError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -60,8 +58,8 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if any(row.verdict == FAILED for row in found) else 0
 
 
-def _on_vms(stack: Settings, scripts: Mapping[str, str]) -> Mapping[str, Answer]:
-    return ask(targets(stack, scripts), scripts, VM_SECONDS)
+def _on_vms(stack: Settings, scripts: Mapping[str, str], seconds: float) -> Mapping[str, Answer]:
+    return ask(targets(stack, scripts), scripts, seconds)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

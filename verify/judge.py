@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from verify.bounds import bounds
 
 OK, FAILED, LEFT_OUT = "ok", "FAILED", "left out"
-REFUSED = {35: "TLS wanted", 52: "empty reply", 56: "reset"}
+REFUSED = {35: "it wanted TLS", 52: "closed without an answer", 56: "connection reset"}
 """Ends of curl by which a server refuses plain text."""
 ALLOCATED = [ipaddress.ip_network("240.240.0.0/16"), ipaddress.ip_network("2001:2::/48")]
 """Where istiod takes the addresses of ServiceEntries' hosts from (pilot/pkg/serviceregistry: autoallocate)."""
@@ -40,15 +40,16 @@ def distribution(host: str, weights: Mapping[str, int], counts: Mapping[str, int
         least, most = bounds(total, weight, ways=len(weights))
         count = counts.get(subset, 0)
         good = good and least <= count <= most
-        said.append(f"{subset or 'host'} {count} of {total} (weight {weight}: {least} to {most})")
+        said.append(f"{subset or 'host'} {count} of {total} (weight {weight} allows {least} to {most})")
     return row("weights", host, good, ", ".join(said))
 
 
-def timeout(host: str, limit: float, answers: list[tuple[int, float]]) -> Row:
-    """Whether requests that get no answer end in time, with 504."""
-    good = bool(answers) and all(code == 504 and limit * 0.9 <= took <= limit + LATE_SECONDS for code, took in answers)
-    took = ", ".join(f"{code} after {seconds:.1f} s" for code, seconds in answers) or "no answer"
-    return row("timeout", host, good, f"{limit:g} s: {took}")
+def timeout(host: str, first: float, limit: float, answers: list[tuple[int, float]]) -> Row:
+    """Whether requests that get no answer end with 504, none before its first attempt may, nor after its timeout."""
+    good = bool(answers) and all(code == 504 and first * 0.9 <= took <= limit + LATE_SECONDS for code, took in answers)
+    took = ", ".join(f"HTTP {code} after {seconds:.1f} s" for code, seconds in answers) or "no answer"
+    attempt = f", {first:g} s an attempt" if first < limit else ""
+    return row("timeout", host, good, f"{took} ({limit:g} s{attempt})")
 
 
 def retries(host: str, attempts: int, requests: int, tried: int) -> Row:
@@ -73,7 +74,7 @@ def identity(caller: str, wanted: str, seen: str) -> Row:
 
 def handshakes(host: str, count: int) -> Row:
     """Whether connections to a host began with TLS on the wire."""
-    return row("mTLS, pod to VM", host, count > 0, f"{count} TLS handshakes")
+    return row("mTLS, pod to VM", host, count > 0, f"{count} TLS handshakes on the wire")
 
 
 def plain_text(vm: str, strict: bool, ended: int, code: str) -> Row:
@@ -84,13 +85,23 @@ def plain_text(vm: str, strict: bool, ended: int, code: str) -> Row:
     return row("plain text refused", vm, ended in REFUSED, how)
 
 
-def resolved(host: str, addresses: list[str], given: list[str]) -> Row:
+def among_vms(subject: str, caller: str, codes: Sequence[str], by: Sequence[str], *, guarded: bool) -> Row:
+    """Whether VMs answered a VM; where only itself did, nothing is known of others."""
+    worst = next((code for code in codes if not code.startswith("2")), codes[-1] if codes else "")
+    found = answered("VM to VM", subject, worst, guarded=guarded, more=f" from {', '.join(by)}" if by else "")
+    if found.verdict == OK and list(by) == [caller]:
+        return Row("VM to VM", subject, LEFT_OUT, f"nobody but {caller} itself was asked")
+    return found
+
+
+def resolved(subject: str, addresses: Sequence[str], given: Sequence[str]) -> Row:
     """Whether a host outside of the cluster resolves to an address of the mesh, by the sidecar's DNS."""
     good = bool(addresses) and all(_of_mesh(address, given) for address in addresses)
-    return row("DNS capture", host, good, ", ".join(addresses) or "not resolved")
+    wrong = "not resolved" if not addresses else f"{', '.join(addresses)}: not of the mesh"
+    return row("DNS capture", subject, good, ", ".join(addresses) if good else wrong)
 
 
-def _of_mesh(address: str, given: list[str]) -> bool:
+def _of_mesh(address: str, given: Sequence[str]) -> bool:
     ip = ipaddress.ip_address(address)
     return any(ip in network for network in [*ALLOCATED, *(ipaddress.ip_network(item) for item in given)])
 

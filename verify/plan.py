@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +35,27 @@ class Caller:
     """A VM that asks."""
 
     vm: str
-    workload: str
+    namespace: str
     identity: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outside:
+    """A host outside of the cluster's domain."""
+
+    host: str
+    target: Target | None
+    """Where it speaks HTTP, if it does."""
+    given: Sequence[str] = ()
+    """Addresses that the stack gives it."""
+    home: str
+    """Namespace of its ServiceEntry."""
+    export_to: Sequence[str] = ()
+
+    def seen_in(self, namespace: str) -> bool:
+        """Whether sidecars of a namespace know it."""
+        shown = {self.home if place == "." else place for place in self.export_to}
+        return not shown or not shown.isdisjoint({"*", namespace})
 
 
 def seconds(duration: str) -> float:
@@ -89,13 +108,27 @@ def weights(traffic: HostTraffic) -> dict[str, int]:
     return {route.subset or "": 100 if route.weight is None else route.weight for route in traffic.routes}
 
 
+def first_end(rules: HostTraffic) -> float:
+    """When a request without any answer may end, at the soonest, in seconds: after one attempt, or all of them."""
+    given = [rules.timeout, rules.retries.per_try_timeout if rules.retries else None]
+    return min(seconds(duration) for duration in given if duration)
+
+
+def connect_seconds(rules: HostTraffic) -> float:
+    """How long a connection may take to come about; 10 s is Istio's default."""
+    tcp = rules.connection_pool.tcp if rules.connection_pool else None
+    return seconds(tcp.connect_timeout) if tcp and tcp.connect_timeout else 10.0
+
+
 def callers(stack: Settings) -> list[Caller]:
     """The first VM with a sidecar of each workload."""
     found = []
-    for name, workload in stack.workloads.items():
+    for workload in stack.workloads.values():
         for vm in list(workload.meshed_vms)[:1]:
             account = f"ns/{workload.namespace}/sa/{workload.service_account}"
-            found.append(Caller(vm=vm, workload=name, identity=f"spiffe://{stack.istio.trust_domain}/{account}"))
+            found.append(
+                Caller(vm=vm, namespace=workload.namespace, identity=f"spiffe://{stack.istio.trust_domain}/{account}")
+            )
     return found
 
 
@@ -112,15 +145,25 @@ def direct(stack: Settings) -> dict[str, tuple[str, int, bool]]:
     return found
 
 
-def outside(stack: Settings) -> dict[str, int | None]:
-    """Hosts that only the sidecar's DNS knows -> their HTTP port, if any. With resolution NONE they have no address."""
+def outside(stack: Settings) -> dict[str, Outside]:
+    """Hosts that only the sidecar's DNS knows; it does not know those with resolution NONE, or ranges of addresses."""
     found = {
-        host: _http_port(service.ports)
+        host: Outside(
+            host=host,
+            target=Target(host=host, port=port, guarded=_guarded_in(stack, service.namespace)) if port else None,
+            given=service.addresses,
+            home=service.namespace,
+            export_to=service.export_to,
+        )
         for service in stack.services.values()
-        if service.resolution != "NONE"
-        for host in service.hosts
+        if service.resolution != "NONE" and not (service.addresses and all("/" in item for item in service.addresses))
+        for host, port in ((host, _http_port(service.ports)) for host in service.hosts)
     }
     for name, target in targets(stack).items():
         if not target.host.endswith(".svc.cluster.local"):
-            found[service_host(name, stack.workloads[name]) or ""] = target.port
+            found[target.host] = Outside(host=target.host, target=target, home=stack.workloads[name].namespace)
     return found
+
+
+def _guarded_in(stack: Settings, namespace: str) -> bool:
+    return any(_guarded(stack, each) for each in stack.workloads.values() if each.namespace == namespace)

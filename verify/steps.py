@@ -1,20 +1,17 @@
-"""The checks themselves: what the pod and the VMs ask, and what comes back."""
+"""The checks: what the pod asks of hosts with traffic rules and of VMs, and what comes back."""
 
 from __future__ import annotations
 
-import re
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
-from observation.reader import Answer
 from settings import HostTraffic, Settings
 from verify import judge, plan
+from verify.callers import CURL, OnVms, from_pod, from_vms
 from verify.judge import LEFT_OUT, Row
-from verify.pod import NAME, SEEN, Tool, ToolError
+from verify.pod import Tool, ToolError
 
-OnVms = Callable[[Mapping[str, str]], Mapping[str, Answer]]
-"""Runs a script on each VM, by name."""
 LONGEST_SECONDS = 30.0
 """Timeouts longer than that are not waited for."""
 TRIES = 3
@@ -22,8 +19,6 @@ ROUNDS = 10
 """How often ten requests may be spent on ending connections; a subset with a small weight is seldom asked."""
 ARRIVAL_SECONDS = 30.0
 """How long the pod's sidecar may take to know a host."""
-POD = f"http://{NAME}.{NAME}.svc.cluster.local/"
-_CURL = "curl -s -o /dev/null --max-time"
 
 
 def traffic(tool: Tool, stack: Settings, requests: int) -> Iterator[Row]:
@@ -64,14 +59,15 @@ def _arrived(tool: Tool, target: plan.Target) -> bool:
 
 
 def _code(tool: Tool, target: plan.Target) -> str:
-    script = f"{_CURL} 10 -w '%{{http_code}}' {shlex.quote(target.url)} || true"
+    script = f"{CURL} 10 -w '%{{http_code}}' {shlex.quote(target.url)} || true"
     return tool.run(script).strip()
 
 
 def _weights(tool: Tool, target: plan.Target, rules: HostTraffic, requests: int) -> Row:
     weights = plan.weights(rules)
     if len(weights) < 2:
-        return Row("weights", target.host, LEFT_OUT, "its routes share nothing between subsets of it")
+        reason = "a migration moves them" if rules.migration else "its routes share nothing between subsets of it"
+        return Row("weights", target.host, LEFT_OUT, reason)
 
     def sent() -> dict[str, int]:
         total = tool.counts(target.host, "upstream_rq_total")
@@ -80,7 +76,7 @@ def _weights(tool: Tool, target: plan.Target, rules: HostTraffic, requests: int)
 
     before = sent()
     url = shlex.quote(target.url)
-    tool.run(f"for i in $(seq {requests}); do {_CURL} 10 {url}; done; true", seconds=60 + requests)
+    tool.run(f"for i in $(seq {requests}); do {CURL} 10 {url}; done; true", seconds=60 + requests)
     counts = {subset: count - before.get(subset, 0) for subset, count in sent().items()}
     return judge.distribution(target.host, weights, {subset: counts[subset] for subset in counts if subset in weights})
 
@@ -88,15 +84,17 @@ def _weights(tool: Tool, target: plan.Target, rules: HostTraffic, requests: int)
 def _timeout(tool: Tool, target: plan.Target, rules: HostTraffic, endpoints: list[tuple[str, int]]) -> Row:
     reason = "no timeout" if rules.timeout is None else "a fault stands in its place" if rules.fault else ""
     limit = plan.seconds(rules.timeout) if rules.timeout else 0
+    first = plan.first_end(rules) if rules.timeout else 0
     reason = reason or (f"{limit:g} s is too long to wait for" if limit > LONGEST_SECONDS else "")
+    reason = reason or ("a connection is given up sooner" if plan.connect_seconds(rules) < first else "")
     reason = reason or ("" if endpoints else "the sidecar has no endpoints that are IPv4 addresses")
     if reason:
         return Row("timeout", target.host, LEFT_OUT, reason)
-    script = f"{_CURL} {limit + 10} -w '%{{http_code}} %{{time_total}}\\n' {shlex.quote(target.url)} || true"
+    script = f"{CURL} {limit + 10} -w '%{{http_code}} %{{time_total}}\\n' {shlex.quote(target.url)} || true"
     with tool.cut_off(endpoints, refused=False):
         said = tool.run("\n".join([script] * TRIES), seconds=60 + TRIES * (limit + 10))
     answers = [(int(code), float(took)) for code, took in (line.split() for line in said.splitlines())]
-    return judge.timeout(target.host, limit, answers)
+    return judge.timeout(target.host, first, limit, answers)
 
 
 def _retries(tool: Tool, target: plan.Target, rules: HostTraffic, endpoints: list[tuple[str, int]]) -> Row:
@@ -107,7 +105,7 @@ def _retries(tool: Tool, target: plan.Target, rules: HostTraffic, endpoints: lis
     reason = reason or ("" if endpoints else "the sidecar has no endpoints that are IPv4 addresses")
     if reason or retries is None:
         return Row("retries", target.host, LEFT_OUT, reason)
-    script = f"{_CURL} 20 {shlex.quote(target.url)} || true"
+    script = f"{CURL} 20 {shlex.quote(target.url)} || true"
     with tool.cut_off(endpoints, refused=True):
         # A request on a connection that was there before is reset, and that is another condition.
         for _ in range(ROUNDS):
@@ -137,69 +135,17 @@ def pod_to_vms(tool: Tool, stack: Settings) -> Iterator[Row]:
         if not strict:
             yield judge.plain_text(vm, strict, 0, "")
             continue
-        said = tool.run(f"{_CURL} 10 -w '%{{http_code}}' http://{address}:{port}/; echo \" $?\"").split()
+        said = tool.run(f"{CURL} 10 -w '%{{http_code}}' http://{address}:{port}/; echo \" $?\"").split()
         yield judge.plain_text(vm, strict, int(said[1]), said[0])
-
-
-def from_vms(stack: Settings, on_vms: OnVms, given: Mapping[str, list[str]]) -> Iterator[Row]:
-    """A VM of each workload asks the pod, every workload's host, and every host that only the sidecar's DNS knows.
-
-    Args:
-        stack: The settings.
-        on_vms: Runs scripts on VMs.
-        given: Addresses that the stack gives to hosts.
-    """
-    callers, targets, outside = plan.callers(stack), plan.targets(stack), plan.outside(stack)
-    if not callers:
-        yield Row("VM to pod, VM to VM", "-", LEFT_OUT, "no VM has a sidecar")
-        return
-    if not outside:
-        yield Row("DNS capture", "-", LEFT_OUT, "the stack has no host outside of the cluster's domain")
-    lines = [f"echo pod $(curl -s -D - -o /dev/null --max-time 10 {POD} | tr -d '\\r')"]
-    for name, target in targets.items():
-        lines.append(f"echo vm {name} $({_CURL} 10 -w '%{{http_code}}' {shlex.quote(target.url)})")
-    for host, port in outside.items():
-        lines.append(f"echo dns {host} $(getent ahosts {host} | cut -d' ' -f1 | sort -u)")
-        if port:
-            lines.append(f"echo external {host} $({_CURL} 10 -w '%{{http_code}}' http://{host}:{port}/)")
-    script = "\n".join(["command -v curl >/dev/null || { echo no-curl; exit 0; }", *lines, "true"])
-    answers = on_vms({caller.vm: script for caller in callers})
-    for caller in callers:
-        ran = answers[caller.vm]
-        if ran.unknown or ran.output.strip() == "no-curl":
-            yield Row("VM to pod, VM to VM", caller.vm, LEFT_OUT, ran.unknown or "there is no curl on the VM")
-            continue
-        yield from _told(caller, ran.output.splitlines(), targets, given)
-
-
-def _told(
-    caller: plan.Caller, lines: list[str], targets: Mapping[str, plan.Target], given: Mapping[str, list[str]]
-) -> Iterator[Row]:
-    for line in lines:
-        kind, _, rest = line.partition(" ")
-        subject, *values = rest.split() or [""]
-        value = values[-1] if values else ""
-        if kind == "pod":
-            status = re.search(r"HTTP/\S+ (\d+)", rest)
-            yield judge.answered("VM to pod", caller.vm, status[1] if status else "", guarded=False)
-            seen = re.search(rf"{SEEN}: (\S+)", rest)
-            yield judge.identity(caller.vm, caller.identity, seen[1] if seen else "")
-        elif kind == "vm":
-            said = f"{caller.vm} to {subject}"
-            yield judge.answered("VM to VM", said, value, guarded=targets[subject].guarded)
-        elif kind == "dns":
-            yield judge.resolved(subject, values, given.get(subject, []))
-        elif kind == "external":
-            yield judge.answered("host by DNS capture", f"{caller.vm} to {subject}", value, guarded=False)
 
 
 def rows(tool: Tool, stack: Settings, on_vms: OnVms, requests: int) -> Iterator[Row]:
     """All checks; one that cannot be made is told as such, and the others go on."""
-    given = {host: list(service.addresses) for service in stack.services.values() for host in service.hosts}
     parts: Mapping[str, Iterator[Row]] = {
         "pod to VM": pod_to_vms(tool, stack),
         "traffic rules": traffic(tool, stack, requests),
-        "VM to pod, VM to VM": from_vms(stack, on_vms, given),
+        "VM to pod, VM to VM": from_vms(stack, on_vms),
+        "DNS capture": from_pod(tool, stack),
     }
     for name, part in parts.items():
         try:

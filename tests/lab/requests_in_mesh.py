@@ -1,4 +1,4 @@
-"""Requests to a host of the mesh from a VM: this machine's tools in the VM's network, so its sidecar takes them."""
+"""Requests to a host of the mesh: this machine's tools in a VM's network, where its sidecar takes them, or outside."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Client:
-    """Calls a host's address from within a VM's network."""
+    """Calls a host's address from within a VM's network; without one, from outside of the mesh and the cluster."""
 
-    namespace: str
+    namespace: str | None
     host: str
     address: str
 
     @property
     def prefix(self) -> list[str]:
-        return ["nsenter", f"--net=/run/netns/{self.namespace}"]
+        return ["nsenter", f"--net=/run/netns/{self.namespace}"] if self.namespace else []
 
     def ask(
         self, count: int = 1, path: str = "/", *flags: str, headers: dict[str, str] | None = None, at_once: int = 1

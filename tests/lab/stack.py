@@ -102,17 +102,21 @@ class Stack:
 
     def live(self) -> dict[str, str]:
         """Every VM's state as `make status` reads it now."""
+        done = self.module("registration", "--json", timeout=60)
+        assert done.stdout, done.stderr
+        return {name: vm["state"] for name, vm in json.loads(done.stdout)["vms"].items()}
+
+    def module(self, name: str, *flags: str, timeout: float) -> subprocess.CompletedProcess[str]:
+        """Run a module of the project on the stack file."""
         self.write()
-        done = subprocess.run(
-            [sys.executable, "-m", "registration", "--stack-file", str(self.file), "--json"],
+        return subprocess.run(
+            [sys.executable, "-m", name, "--stack-file", str(self.file), *flags],
             cwd=PROJECT,
             env=dict(self.environment),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=timeout,
         )
-        assert done.stdout, done.stderr
-        return {name: vm["state"] for name, vm in json.loads(done.stdout)["vms"].items()}
 
     @property
     def billing(self) -> Config:

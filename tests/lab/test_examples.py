@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,18 +26,6 @@ def example(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
     stack.config = committed_config()
 
 
-def verify(stack: Stack, *flags: str) -> subprocess.CompletedProcess[str]:
-    stack.write()
-    return subprocess.run(
-        [sys.executable, "-m", "verify", "--stack-file", str(stack.file), *flags],
-        cwd=PROJECT,
-        env=dict(stack.environment),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
 def analyzed(stack: Stack) -> list[str]:
     """What `istioctl analyze` says of the cluster, but for namespaces that are not the stack's."""
     argv = ["istioctl", "analyze", "--all-namespaces", "--kubeconfig", str(PROJECT / ".lab/kubeconfig")]
@@ -52,7 +39,7 @@ def analyzed(stack: Stack) -> list[str]:
 @pytest.mark.parametrize("example", ["helloworld/Pulumi.helloworld.yaml"], indirect=True)
 def test_helloworld_is_what_verify_measures(example: Stack, kubectl: Kubectl) -> None:
     assert set(example.states().values()) == {"healthy"}
-    done = verify(example)
+    done = example.module("verify", timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     host = "helloworld.helloworld.svc.cluster.local"
     found = [line.split(maxsplit=1)[1] for line in done.stdout.splitlines() if line.startswith("ok ")]
@@ -67,7 +54,7 @@ def test_helloworld_is_what_verify_measures(example: Stack, kubectl: Kubectl) ->
     routes = example.config["traffic"][host]["routes"]
     routes[0]["weight"], routes[1]["weight"] = 50, 50
     assert changes(example.preview()) == {f"{host}-virtual-service": "update"}
-    wrong = verify(example)
+    wrong = example.module("verify", timeout=300)
     assert wrong.returncode == 1
     assert [line.split()[:3] for line in wrong.stdout.splitlines() if line.startswith("FAILED")] == [
         ["FAILED", "weights", host]

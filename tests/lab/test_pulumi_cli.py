@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,39 @@ from stack import COMMITTED, PROJECT, Config, Kubectl, Stack, changes, committed
 from lab.runtime import Lab
 from lab.spec import VmSpec
 
-pytestmark = [pytest.mark.lab, pytest.mark.pulumi, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.pulumi, pytest.mark.timeout(1200)]
 
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 """What the CLI stores as an output that it does not know."""
 
 Plan = Mapping[str, Any]
+
+HOST = "billing.vm-apps.svc.cluster.local"
+AROUND: Config = {
+    "traffic": {
+        HOST: {
+            "subsets": {"v1": {"version": "v1"}, "v2": {"version": "v2"}},
+            "podSubsets": ["v1", "v2"],
+            "routes": [{"subset": "v1", "weight": 90}, {"subset": "v2", "weight": 10}],
+            "timeout": "2s",
+        }
+    },
+    "services": {
+        "legacy": {
+            "namespace": "vm-apps",
+            "hosts": ["legacy.example.com"],
+            "ports": {"http": 80},
+            "selector": {"app": "billing"},
+        }
+    },
+    "namespaces": {"shop": {"mutualTls": "STRICT", "access": [{"from": ["billing"]}]}},
+    "ingressGateway": {"enabled": True, "hosts": {"shop.example.com": {"to": "legacy.example.com"}}},
+}
+"""What the dev stack says of the mesh around its VMs here."""
+
+
+def base_config() -> Config:
+    return committed_config() | deepcopy(AROUND)
 
 
 def billing(config: Config) -> Config:
@@ -31,6 +59,23 @@ def billing(config: Config) -> Config:
 def another_vm(config: Config) -> None:
     known_hosts = (PROJECT / ".lab/ssh/known_hosts").read_text().split()
     billing(config)["vms"]["billing-9"] = {"address": "10.77.0.99", "hostKey": " ".join(known_hosts[1:3])}
+
+
+def weigh(config: Config, v1: int) -> None:
+    first, second = config["traffic"][HOST]["routes"]
+    first["weight"], second["weight"] = v1, 100 - v1
+
+
+def other_rules(config: Config) -> None:
+    rules = config["traffic"][HOST]
+    rules["subsets"]["v2"]["tier"] = "new"
+    rules.update(timeout="3s", retries={"attempts": 1}, loadBalancer={"simple": "ROUND_ROBIN"})
+
+
+def other_access(config: Config) -> None:
+    config["istio"]["mutualTls"] = "STRICT"
+    config["namespaces"]["shop"]["access"][0]["methods"] = ["GET"]
+    config["namespaces"]["store"] = {"injection": "disabled", "access": []}
 
 
 EDITS: dict[str, Callable[[Config], Any]] = {
@@ -49,8 +94,18 @@ EDITS: dict[str, Callable[[Config], Any]] = {
     "one at a time no more": lambda config: config["hosts"].update(rollout={"maxUnavailable": "50%"}),
     "environment of istiod": lambda config: config["istio"]["values"].update(env={"PILOT_ENABLE_ALPN_FILTER": "true"}),
     "mesh config": lambda config: config["istio"]["values"]["meshConfig"].update(accessLogFile="/dev/null"),
-    "workload removed": lambda config: config["workloads"].pop("billing"),
+    "workload removed": lambda config: [config["workloads"].pop("billing"), *map(config.pop, AROUND)],
+    "weight": lambda config: weigh(config, 50),
+    "traffic rules": other_rules,
+    "hosts outside": lambda config: config["services"].update(other=OTHER, legacy={**LEGACY, "ports": {"http": 81}}),
+    "ingress": lambda config: config["ingressGateway"].update(
+        ports={"http": 8080}, hosts={"shop.example.com": {"to": HOST}, "*.example.com": {"to": HOST}}
+    ),
+    "access": other_access,
+    "mesh around VMs removed": lambda config: [*map(config.pop, AROUND)],
 }
+LEGACY = AROUND["services"]["legacy"]
+OTHER = {**LEGACY, "hosts": ["other.example.com"]}
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEGkbW4cDqzJ5WVcmNDS3s7DLLkfwhBcqhEtgc6HlIwF"
 
 
@@ -58,10 +113,10 @@ def plans(stack: Stack) -> dict[str, Plan]:
     """What an engine would do about each edit."""
     found = {}
     for name, edit in EDITS.items():
-        stack.config = committed_config()
+        stack.config = base_config()
         edit(stack.config)
         found[name] = stack.preview()
-    stack.config = committed_config()
+    stack.config = base_config()
     return found
 
 
@@ -79,6 +134,8 @@ class Both:
 def both(dev_stack: Stack, lab_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     """Hand the stack from the embedded engine to the CLI for this module; one engine manages it at a time."""
     cli = CliStack(tmp_path_factory.mktemp("cli") / "Pulumi.dev.yaml", lab_environment)
+    dev_stack.config, cli.config = base_config(), base_config()
+    dev_stack.up()
     outputs, embedded_plans = dev_stack.outputs(), plans(dev_stack)
     try:
         destroyed = dev_stack.run("destroy")
@@ -87,8 +144,9 @@ def both(dev_stack: Stack, lab_environment: dict[str, str], tmp_path_factory: py
         cli.up()
         yield Both(cli, embedded_plans | fresh[0], plans(cli) | fresh[1], outputs)
     finally:
-        cli.config = committed_config()
+        cli.config = base_config()
         cli.destroy()
+        dev_stack.config = committed_config()
         dev_stack.up()
 
 
@@ -141,6 +199,18 @@ def test_both_engines_plan_the_same_steps_for_the_same_properties(both: Both, ed
     assert steps(both.embedded_plans[edit]) == steps(both.cli_plans[edit])
 
 
+def test_a_changed_weight_is_one_update_and_done(both: Both, kubectl: Kubectl) -> None:
+    cli, rules = both.cli, f"{HOST}-virtual-service"
+    weigh(cli.config, 50)
+    assert changes(cli.preview()) == {rules: "update"}
+    cli.up()
+    weights = "jsonpath={.spec.http[0].route[*].weight}"
+    assert kubectl("get", "-n", "vm-apps", "virtualservice", HOST, "-o", weights) == "50 50"
+    assert changes(cli.preview()) == {}
+    cli.config = base_config()
+    cli.up()
+
+
 def test_an_unreachable_vm_takes_nothing_from_the_others_outputs(both: Both) -> None:
     cli = both.cli
     another_vm(cli.config)
@@ -153,7 +223,7 @@ def test_an_unreachable_vm_takes_nothing_from_the_others_outputs(both: Both) -> 
     assert outputs["registration"]["summary"] == {"healthy": 2, "unreachable": 1}
     assert all(outputs["registration"]["vms"][vm]["certificate"]["serial"] for vm in ("billing-1", "billing-2"))
     assert UNKNOWN not in str(outputs)
-    cli.config = committed_config()
+    cli.config = base_config()
     cli.up()
     assert changes(cli.preview()) == {}
 
@@ -177,7 +247,7 @@ def test_a_token_is_renewed_and_vms_that_serve_change_in_turn(both: Both) -> Non
     cli.up()
     assert cli.states() == {"billing-1": "healthy", "billing-2": "healthy"}
     assert changes(cli.preview()) == {}
-    cli.config = committed_config()
+    cli.config = base_config()
     cli.up()
     assert changes(cli.preview()) == {}
 
@@ -190,7 +260,7 @@ def test_a_dead_vm_leaves_where_that_is_allowed(both: Both, lab: Lab, kubectl: K
         cli.up()
         assert cli.states()[vm.name] == "healthy"
         lab.vm_power_off(vm.name)
-        cli.config = committed_config()
+        cli.config = base_config()
         assert f"VM {vm.name} is unreachable and was given up" in cli.up()
         assert vm.address not in kubectl("get", "workloadentries", "-n", "vm-apps", "-o", "yaml")
         assert changes(cli.preview()) == {}

@@ -111,6 +111,27 @@ def test_a_changed_weight_is_one_object_and_no_request_fails(
     assert changes(pair.preview()) == {}
 
 
+def test_requests_from_outside_go_by_the_weights_at_the_ingress_too(pair: Stack) -> None:
+    host = "billing.example.com"
+    pair.config["ingressGateway"] = {"enabled": True, "hosts": {host: {"to": HOST}}}
+    pair.config["traffic"][HOST]["routes"] = weighted(90, 10)
+    pair.up()
+    outside = Client(None, host, pair.outputs()["mesh"]["gateways"]["ingress"])
+    eventually(lambda: outside.ask()[0].status == 200, seconds=30, what="a VM answers through the gateway")
+    eventually(lambda: outside.versions(40)["v2"] < 12, seconds=10, what="the first weights hold at the gateway")
+    least, most = bounds(400, 0.1)
+    assert least <= outside.versions(400)["v2"] <= most
+
+    pair.config["traffic"][HOST]["routes"] = weighted(50, 50)
+    assert changes(pair.preview()) == {SERVICE: "update", f"ingress-{host}-routes": "update"}
+    pair.up()
+    least, most = bounds(400, 0.5)
+    eventually(lambda: outside.versions(40)["v2"] > 12, seconds=10, what="the gateway follows")
+    assert least <= outside.versions(400)["v2"] <= most
+    del pair.config["ingressGateway"]
+    pair.up()
+
+
 RULES: dict[str, Any] = {
     "subsets": SUBSETS,
     "routes": [{"subset": "v1"}],

@@ -1,11 +1,13 @@
 """What `make verify` plans, and what it thinks of answers; the asking itself is tried on the lab."""
 
+import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,15 @@ import pytest
 import yaml
 from stack_strategies import base, project
 
+from observation.reader import Answer
 from settings import Settings, parse
 from settings.traffic_models import HostTraffic
 from verify import judge, plan
 from verify.__main__ import main
 from verify.bounds import bounds
+from verify.callers import from_vms
 from verify.judge import FAILED, LEFT_OUT, OK, Row
-from verify.pod import NAME, manifests
+from verify.pod import NAME, SEEN, manifests
 
 HOST = "billing.shop.svc.cluster.local"
 BILLING: dict[str, Any] = {
@@ -38,6 +42,13 @@ def stack(tmp_path: Path) -> Settings:
     services = {
         "partner": {"namespace": "shop", "hosts": ["partner.example.com"], "ports": {"http": 80}, "resolution": "DNS"},
         "raw": {"namespace": "shop", "hosts": ["raw.example.com"], "ports": {"http": 81}, "resolution": "NONE"},
+        "range": {
+            "namespace": "shop",
+            "hosts": ["range.example.com"],
+            "ports": {"http": 82},
+            "selector": {"app": "billing"},
+            "addresses": ["10.9.0.0/24"],
+        },
     }
     raw = {**base(), "workloads": {"billing": {**BILLING, "vms": vms}}, "services": services}
     raw["hosts"]["ssh"]["knownHostsFile"] = "known_hosts"
@@ -68,9 +79,21 @@ def test_a_distribution_is_judged_by_each_subset() -> None:
 
 
 def test_a_timeout_is_seen_by_its_status_and_its_time() -> None:
-    assert judge.timeout(HOST, 2, [(504, 2.01), (504, 2.3)]).verdict == OK
+    assert judge.timeout(HOST, 2, 2, [(504, 2.01), (504, 2.3)]).verdict == OK
     for answers in ([(504, 0.1)], [(504, 9.0)], [(503, 2.0)], [(504, 2.0), (200, 2.0)], []):
-        assert judge.timeout(HOST, 2, answers).verdict == FAILED
+        assert judge.timeout(HOST, 2, 2, answers).verdict == FAILED
+
+
+def test_a_timeout_of_one_attempt_may_end_a_request_sooner() -> None:
+    rules = HostTraffic.model_validate({"timeout": "2s", "retries": {"attempts": 2, "perTryTimeout": "1s"}})
+    first = plan.first_end(rules)
+    assert judge.timeout(HOST, first, 2, [(504, 1.01), (504, 2.1)]) == Row(
+        "timeout", HOST, OK, "HTTP 504 after 1.0 s, HTTP 504 after 2.1 s (2 s, 1 s an attempt)"
+    )
+    assert judge.timeout(HOST, first, 2, [(504, 0.5)]).verdict == FAILED
+    assert (plan.connect_seconds(rules), plan.first_end(HostTraffic.model_validate({"timeout": "3s"}))) == (10, 3)
+    slow = HostTraffic.model_validate({"connectionPool": {"tcp": {"connectTimeout": "500ms"}}})
+    assert plan.connect_seconds(slow) == 0.5
 
 
 def test_retries_are_counted() -> None:
@@ -118,18 +141,87 @@ def test_addresses_of_the_mesh() -> None:
     assert judge.resolved("a.example.com", [], []).verdict == FAILED
 
 
+def test_among_vms_others_than_the_caller_must_answer() -> None:
+    def judged(codes: list[str], *by: str, guarded: bool = False) -> tuple[str, str]:
+        found = judge.among_vms("a-1 to b", "a-1", codes, by, guarded=guarded)
+        return found.verdict, found.figures
+
+    assert judged(["200", "200"], "a-1", "b-1") == (OK, "HTTP 200 from a-1, b-1")
+    assert judged(["200", "000"], "a-1", "b-1") == (FAILED, "no answer from a-1, b-1")
+    assert judged(["200"], "a-1") == (LEFT_OUT, "nobody but a-1 itself was asked")
+    assert judged(["403"], "b-1", guarded=True)[0] == LEFT_OUT
+    assert judged([]) == (FAILED, "no answer")
+
+
 def test_the_plan(stack: Settings) -> None:
     assert plan.targets(stack) == {"billing": plan.Target(host=HOST, port=80, path="/healthz")}
     assert [(caller.vm, caller.identity) for caller in plan.callers(stack)] == [
         ("billing-1", "spiffe://cluster.local/ns/shop/sa/billing")
     ]
     assert plan.direct(stack) == {"billing-1": ("10.77.0.21", 8080, True)}
-    # With resolution NONE a host has no address to resolve to.
-    assert plan.outside(stack) == {"partner.example.com": 80}
+    # With resolution NONE, or a range of addresses, a host has no address to resolve to.
+    partner = plan.outside(stack)
+    assert [(host, each.target, each.home) for host, each in partner.items()] == [
+        ("partner.example.com", plan.Target(host="partner.example.com", port=80), "shop")
+    ]
     assert plan.routed(stack, "pods.shop.svc.cluster.local", 5000) == plan.Target(
         host="pods.shop.svc.cluster.local", port=5000
     )
     assert plan.routed(stack, "pods.shop.svc.cluster.local") is None
+
+
+def test_who_sees_a_host_is_by_its_namespaces() -> None:
+    def seen(*export_to: str) -> list[bool]:
+        each = plan.Outside(host="a.example.com", target=None, home="shop", export_to=export_to)
+        return [each.seen_in(namespace) for namespace in ("shop", "other")]
+
+    assert [seen(), seen("*"), seen("."), seen("other"), seen("~")] == [
+        [True, True],
+        [True, True],
+        [True, False],
+        [False, True],
+        [False, False],
+    ]
+
+
+CLUSTERS = "outbound|80||billing.shop.svc.cluster.local::10.77.0.{}:8080::rq_total::{}"
+ON_VM = f"""pod HTTP/1.1 200 OK server: envoy {SEEN}: Hash=0;URI=spiffe://cluster.local/ns/shop/sa/billing
+sent billing {CLUSTERS.format(21, 7)} {CLUSTERS.format(29, 1)}
+vm billing 200 200
+sent billing {CLUSTERS.format(21, 7)} {CLUSTERS.format(29, 3)}
+dns partner.example.com 240.240.0.7
+external partner.example.com 503
+"""
+
+
+def test_what_a_vm_said_becomes_rows(stack: Settings) -> None:
+    answer, scripts = Answer(status=0, output=ON_VM), {}
+
+    def on_vms(asked: Mapping[str, str], seconds: float) -> Mapping[str, Answer]:
+        scripts.update(asked)
+        return dict.fromkeys(asked, answer)
+
+    assert [(row.verdict, row.check, row.subject, row.figures) for row in from_vms(stack, on_vms)] == [
+        (OK, "VM to pod", "billing-1", "HTTP 200"),
+        (OK, "mTLS, VM to pod", "billing-1", "spiffe://cluster.local/ns/shop/sa/billing"),
+        (OK, "VM to VM", "billing-1 to billing", "HTTP 200 from old-1"),
+        (OK, "DNS capture", "billing-1 to partner.example.com", "240.240.0.7"),
+        (FAILED, "host by DNS capture", "billing-1 to partner.example.com", "HTTP 503"),
+    ]
+    assert "getent ahosts partner.example.com" in scripts["billing-1"]
+    answer = Answer(status=0, output="pod\n")
+    assert [row.verdict for row in from_vms(stack, on_vms)] == [FAILED] * 4
+
+
+def test_a_host_that_is_hidden_from_a_caller_is_not_asked_there(stack: Settings) -> None:
+    service = stack.services["partner"].model_copy(update={"export_to": ["other"]})
+    hidden = dataclasses.replace(stack, services={"partner": service})
+    (row,) = [
+        row for row in from_vms(hidden, lambda asked, seconds: {"billing-1": Answer()}) if "partner" in row.subject
+    ]
+    assert row == Row(
+        "DNS capture", "billing-1 to partner.example.com", LEFT_OUT, "exportTo hides it from the namespace shop"
+    )
 
 
 def test_weights_are_of_the_hosts_own_subsets() -> None:
