@@ -113,6 +113,7 @@ class TestParts:
             "coredns.tar",
             "pilot.tar",
             "proxyv2.tar",
+            "install-cni.tar",
         ]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from settings_samples import HOST_KEY
 from stack_strategies import base, project
 
 from observation.reader import Answer
@@ -38,7 +39,10 @@ BILLING: dict[str, Any] = {
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Settings:
-    vms = {"billing-1": {"address": "10.77.0.21"}, "old-1": {"address": "10.77.0.29", "static": True}}
+    vms = {
+        "billing-1": {"address": "10.77.0.21", "hostKey": HOST_KEY},
+        "old-1": {"address": "10.77.0.29", "static": True},
+    }
     services = {
         "partner": {"namespace": "shop", "hosts": ["partner.example.com"], "ports": {"http": 80}, "resolution": "DNS"},
         "raw": {"namespace": "shop", "hosts": ["raw.example.com"], "ports": {"http": 81}, "resolution": "NONE"},
