@@ -377,8 +377,7 @@ class TestHelm:
             "replicas: {{ .Values.replicas }}, template: {metadata: {labels: {a: b}}, "
             "spec: {containers: [{name: c, image: none}]}}}\n"
         )
-        values = {"value": "x", "replicas": 1}
-        given = {"chart": str(chart), "name": "it", "namespace": namespace, "values": values}
+        given = {"chart": str(chart), "name": "it", "namespace": namespace, "values": {"value": "x", "replicas": 1}}
         inputs = provider.check(RELEASE, None, given, name="it")
         flags = ["--kubeconfig", KUBECONFIG, "--wait", "--set", "value=x,replicas=1"]
         helm = subprocess.Popen(["helm", "install", "it", chart, "-n", namespace, *flags], stdout=subprocess.DEVNULL)
@@ -386,7 +385,7 @@ class TestHelm:
         helm.kill()
         helm.wait()
         monkeypatch.setattr("lab.engine.providers.helm._ABANDONED", 1.0)
-        inputs["values"] = values | {"replicas": 0}
+        inputs["values"] = {"value": "x", "replicas": 0}
         _, outputs = provider.create(RELEASE, inputs, context("it", adopt=True))
         assert outputs["status"]["status"] == "deployed"
 
