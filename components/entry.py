@@ -7,7 +7,6 @@ endpoints; afterwards the new entry is waited for, and what it says of the VM's 
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,7 +65,13 @@ def entry_commands(args: EntryArgs) -> dict[str, Any]:
 
 def leave(args: EntryArgs, configuration: str) -> str:
     """The command that takes the VM out of the mesh, unless it has registered with this configuration already."""
-    return f'gone=$({_delete_other(args, configuration)}) || exit 1; [ -z "$gone" ] || sleep {FORGOTTEN_SECONDS}'
+    return "\n".join(
+        [
+            f"wanted={configuration}",
+            f"gone=$({_delete_other(args)}) || exit 1",
+            f'[ -z "$gone" ] || sleep {FORGOTTEN_SECONDS}',
+        ]
+    )
 
 
 def withdraw(args: EntryArgs) -> str:
@@ -110,27 +115,26 @@ def come_back(args: EntryArgs, configuration: str, *, anew: bool = True) -> str:
         args.group["metadata"]["name"],
         f"--namespace={args.namespace}",
         "--overwrite",
-        f"{WENT_BACK}/{args.vm}={plain}.{int(attempts or 0) + 1}",
     )
-    mark = shlex.quote(configuration)
     # Two of them differ, so that the VM sees which one it has followed.
     say = f'echo "{ANEW} at $(date -u +%Y-%m-%dT%H:%M:%SZ)"'
-    other = f"{_delete_other(args, configuration)} >/dev/null && {say}; exit" if anew else "break"
+    other = f"{_delete_other(args)} >/dev/null && {say}; exit" if anew else "break"
     return "\n".join(
         [
+            f"wanted={configuration} next={plain}.{int(attempts or 0) + 1}",
             f"end=$(($(date +%s) + {args.healthy_within}))",
             "while :; do",
             f"  seen=$({get}) || exit 1",
-            f"  case $seen in {mark}/True/[0-9]*) exit 0 ;; '' | {mark}/*) ;; *) {other} ;; esac",
+            f"  case $seen in $wanted/True/[0-9]*) exit 0 ;; '' | $wanted/*) ;; *) {other} ;; esac",
             '  [ "$(date +%s)" -lt "$end" ] || break',
             "  sleep 1",
             "done",
-            f"{remember} >/dev/null || exit 1",
+            f'{remember} "{WENT_BACK}/{args.vm}=$next" >/dev/null || exit 1',
             "case $seen in",
             f"  '') echo 'it has no WorkloadEntry after {args.healthy_within} s' ;;",
-            f"  {mark}/True//* | {mark}/False//*) echo 'its sidecar has lost istiod again' ;;",
-            f"  {mark}//*) echo 'its sidecar has not told whether the application is healthy' ;;",
-            f'  {mark}/*) echo "it is unhealthy after {args.healthy_within} s: ${{seen#*/*/*/}}" ;;',
+            "  $wanted/True//* | $wanted/False//*) echo 'its sidecar has lost istiod again' ;;",
+            "  $wanted//*) echo 'its sidecar has not told whether the application is healthy' ;;",
+            f'  $wanted/*) echo "it is unhealthy after {args.healthy_within} s: ${{seen#*/*/*/}}" ;;',
             "  *) echo 'it is registered with another configuration' ;;",
             "esac",
         ]
@@ -152,18 +156,18 @@ def returned(args: EntryArgs, configuration: str) -> str:
     )
 
 
-def _delete_other(args: EntryArgs, configuration: str) -> str:
-    """The command that deletes the entry unless it is one with this configuration, and prints its name."""
-    return kubectl(
+def _delete_other(args: EntryArgs) -> str:
+    """The command that deletes the entry unless its configuration is `$wanted`, and prints its name."""
+    delete = kubectl(
         args.access,
         "delete",
         ENTRIES,
         f"--namespace={args.namespace}",
         f"--field-selector=metadata.name={args.name}",
-        f"--selector={CONFIGURATION}!={configuration}",
         "--wait=false",
         "--output=name",
     )
+    return f'{delete} "--selector={CONFIGURATION}!=$wanted"'
 
 
 def _delete(args: EntryArgs, then: str = "") -> str:
