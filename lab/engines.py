@@ -116,7 +116,9 @@ class PulumiCli:
         """Return the environment of every `pulumi` command."""
         return {
             **self.environment,
-            "PULUMI_BACKEND_URL": f"file://{paths.PULUMI}",
+            # The files beside the state with its metadata are not written at one stroke: a run that is killed may leave
+            # one empty, and the state could not be read then.
+            "PULUMI_BACKEND_URL": f"file://{paths.PULUMI}?metadata=skip",
             "PULUMI_CONFIG_PASSPHRASE_FILE": str(paths.PULUMI / "passphrase"),
             "PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER": "true",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
