@@ -69,7 +69,8 @@ def leave(args: EntryArgs, configuration: str) -> str:
         [
             f"wanted={configuration}",
             f"gone=$({_delete_other(args)}) || exit 1",
-            f'[ -z "$gone" ] || sleep {FORGOTTEN_SECONDS}',
+            # Where nothing goes, kubectl says so in words.
+            f"case $gone in */*) sleep {FORGOTTEN_SECONDS} ;; esac",
         ]
     )
 

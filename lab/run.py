@@ -160,6 +160,9 @@ def main(argv: Sequence[str]) -> int:
     except (LabError, BuildError) as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever reads, as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 if __name__ == "__main__":

@@ -56,11 +56,18 @@ def test_what_an_entry_takes_from_its_group_shows_in_a_plan() -> None:
     assert " delete workloadentries.networking.istio.io billing-10.77.0.21-net1 " in inputs["delete"]
 
 
-def test_a_vm_leaves_unless_it_has_the_configuration_already(run: Any) -> None:
-    code, _, calls = run(leave(place(), "c1"), delete="workloadentry/billing-10.77.0.21-net1")
+@pytest.mark.parametrize(
+    ("said", "waits"),
+    [("workloadentry.networking.istio.io/billing-10.77.0.21-net1", True), ("No resources found", False)],
+)
+def test_a_vm_leaves_unless_it_has_the_configuration_already(run: Any, tmp_path: Path, said: str, waits: bool) -> None:
+    (tmp_path / "sleep").write_text(f"#!/bin/sh\necho sleep $1 >>{tmp_path}/calls\n")
+    (tmp_path / "sleep").chmod(0o755)
+    code, _, calls = run(leave(place(), "c1"), delete=said)
     assert code == 0
     assert "--field-selector=metadata.name=billing-10.77.0.21-net1" in calls
     assert "--selector=istio-vm-mesh/configuration!=c1" in calls
+    assert ("sleep " in calls) == waits
 
 
 def test_an_entry_goes_with_its_vm(run: Any) -> None:
