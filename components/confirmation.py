@@ -18,7 +18,8 @@ import pulumi_command as command
 from components.kubectl import ClusterAccess
 from components.values import plain_revision
 from registration.ladder import State
-from registration.mesh_state import Request, Workload, dump
+from registration.mesh_state import Request, Workload
+from registration.pipe import dump
 
 WAIT_SECONDS = 20.0
 """How long `up` waits for what is not ready yet."""

@@ -28,9 +28,9 @@ from registration.credentials import (
     Holder,
     Request,
     Wanted,
-    dump,
     secret_name,
 )
+from registration.pipe import dump
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,8 @@ import pulumi_command as command
 from components.common import known
 from components.kubectl import ClusterAccess
 from registration.ladder import DeclaredVm
-from registration.request import Request, dump, evidence_of
+from registration.pipe import dump
+from registration.request import Request, evidence_of
 
 WAIT_SECONDS = 60.0
 """How long `up` waits for VMs that it has just set up to become complete."""

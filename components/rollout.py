@@ -19,7 +19,8 @@ import pulumi_command as command
 from components.common import Value, known
 from components.kubectl import ClusterAccess
 from registration.ladder import DeclaredVm
-from registration.request import Request, dump
+from registration.pipe import dump
+from registration.request import Request
 from registration.waves import Standing, Waves, parse, plan, wave_size
 
 

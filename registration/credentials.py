@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -197,13 +197,8 @@ class Request:
     istio_namespace: str = "istio-system"
 
 
-def dump(request: Request) -> str:
-    """The request as one line of JSON, the same for the same request."""
-    return json.dumps(asdict(request), sort_keys=True)
-
-
 def parse(text: str) -> Request:
-    """The inverse of `dump`."""
+    """The request in a text that `registration.pipe.dump` has made."""
     raw = json.loads(text)
     holders = tuple(Holder(**{**holder, "vm": DeclaredVm(**holder["vm"])}) for holder in raw.pop("holders"))
     return Request(holders=holders, **raw)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 ANSWERS = "answers"
@@ -55,13 +55,8 @@ class Request:
     """How long to wait for what is not ready."""
 
 
-def dump(request: Request) -> str:
-    """The request as one line of JSON, the same for the same request."""
-    return json.dumps(asdict(request), sort_keys=True)
-
-
 def parse(text: str) -> Request:
-    """The inverse of `dump`."""
+    """The request in a text that `registration.pipe.dump` has made."""
     raw = json.loads(text)
     workloads = tuple(Workload(**workload) for workload in raw.pop("workloads"))
     spaces, vms = tuple(raw.pop("vm_namespaces")), tuple(raw.pop("vms"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from registration.ladder import DeclaredVm, Evidence, State, VmState, is_complete
@@ -34,13 +34,8 @@ class Request:
     """How long to wait for VMs that were set up; 0, as in a preview, does not wait."""
 
 
-def dump(request: Request) -> str:
-    """The request as one line of JSON, the same for the same request."""
-    return json.dumps(asdict(request), sort_keys=True)
-
-
 def parse(text: str) -> Request:
-    """The inverse of `dump`."""
+    """The request in a text that `registration.pipe.dump` has made."""
     raw = json.loads(text)
     vms = tuple(DeclaredVm(**vm) for vm in raw.pop("vms"))
     evidence = {name: Evidence(**item) for name, item in raw.pop("evidence").items()}

@@ -132,7 +132,9 @@ def test_why_one_is_refused(seen: Facts, reason: str) -> None:
 def test_one_that_is_not_ready_is_refused() -> None:
     seen = facts()
     assert seen.istiod is not None
-    (reason,) = judge(WANTED, facts(istiod={**seen.istiod, "status": {}}))  # type: ignore[misc]
+    found = judge(WANTED, facts(istiod={**seen.istiod, "status": {}}))
+    assert isinstance(found, list)
+    (reason,) = found
     assert reason.startswith("istio.install: istiod is not ready, see kubectl -n istio-system describe")
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from stack import PROJECT, Kubectl, Stack, eventually
 
-from registration.mesh_state import Request, Workload, dump
+from registration.mesh_state import Request, Workload
+from registration.pipe import dump
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(420)]
 

@@ -29,11 +29,11 @@ from registration.credentials import (
     Request,
     Wanted,
     certificate_seconds,
-    dump,
     parse,
     secret_name,
 )
 from registration.ladder import DeclaredVm, Reachability
+from registration.pipe import dump
 from registration.reader import ENTRIES, ApiError
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from registration.mesh_reader import Cluster, Unanswered, read
-from registration.mesh_state import Request, Workload, dump, named, parse, sync_of, workload_state, worst
+from registration.mesh_state import Request, Workload, named, parse, sync_of, workload_state, worst
+from registration.pipe import dump
 
 ISTIOD = Workload(kind="deployments", namespace="istio-system", name="istiod")
 GATEWAY = Workload(kind="deployments", namespace="istio-system", name="istio-eastwestgateway")
