@@ -1,5 +1,6 @@
 """State: it survives a kill at any moment, belongs to one run at a time, and keeps secrets."""
 
+import contextlib
 import ctypes
 import json
 import os
@@ -24,8 +25,9 @@ PROGRAM = """
 
 
 def kill(stack, pid):
-    """Kill an engine and wait until its program has noticed and the lock is free."""
-    os.kill(pid, signal.SIGKILL)
+    """Kill an engine, unless it has ended already, and wait until its program has noticed and the lock is free."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 10
     while os.path.exists(f"/proc/{pid}"):  # noqa: PTH110  (a path of the kernel's, read in a tight loop)
         assert time.monotonic() < deadline

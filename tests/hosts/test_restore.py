@@ -76,3 +76,13 @@ def test_the_host_starts_its_sidecar_again_once_for_each_time_that_it_is_told(sh
     ]
     done = on_host(shell, tmp_path, "\n".join(statements), missing=frozenset({"openssl"}))
     assert done.stdout.decode().split() == ["started", "end", "end", "end", "started", "end"], done.stderr
+
+
+@pytest.mark.parametrize(("word", "restarts"), [("anew: at 11:00", True), ("", False)])
+def test_a_host_that_went_back_by_itself_registers_again_as_it_is(tmp_path: Path, word: str, restarts: bool) -> None:
+    calls = 'systemctl() { echo "$@" >>$state/calls; }\nmkdir -p $state; echo "not proved" >$state/taken-back'
+    confirm = f"printf 'istio-vm-billing-1\n{word}' >$state/input; confirm <$state/input"
+    done = on_host("dash", tmp_path, f"{calls}\n: >$state/calls\n{confirm}")
+    (reason,) = told(done)
+    assert (reason["code"], reason["fact"]) == ("taken-back", "not proved")
+    assert ("try-restart istio" in (tmp_path / STATE / "calls").read_text()) == restarts

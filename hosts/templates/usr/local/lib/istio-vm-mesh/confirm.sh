@@ -4,10 +4,12 @@ ready() {
 }
 confirm() {
 	doing='confirming the sidecar'
-	tell_taken_back
-	if [ -e "$state/told" ]; then start_again; fi
 	{# The first line is a token's name; what follows is why the mesh does not take the VM back. #}
 	verdict=$(sed 1d)
+	{# A VM that has gone back by itself was registered as it runs now, and its entry was deleted: it gets that again. #}
+	case $verdict in anew:*) ! [ -e "$state/taken-back" ] || systemctl try-restart istio >&2 ;; esac
+	tell_taken_back
+	if [ -e "$state/told" ]; then start_again; fi
 	case $verdict in
 		'') ;;
 		anew:*) register_anew ;;
