@@ -21,27 +21,29 @@ KUBERNETES_PROGRAMS = (
     "kubectl",
 )
 
-_KUBERNETES = "k8s.io/component-base/version"
+_MODULE = MODULES / "kubernetes"
+"""One Go module for all that stands on Kubernetes' libraries: each of them is compiled once."""
+_VERSION = "k8s.io/component-base/version"
 KUBERNETES = GoBuild(
     name="kubernetes",
     title=f"build Kubernetes 1.34.4 ({', '.join(KUBERNETES_PROGRAMS)})",
-    module=MODULES / "kubernetes",
+    module=_MODULE,
     programs=tuple(Program(f"k8s.io/kubernetes/cmd/{name}") for name in KUBERNETES_PROGRAMS),
     values=(
-        f"{_KUBERNETES}.gitVersion=v1.34.4",
-        f"{_KUBERNETES}.gitMajor=1",
-        f"{_KUBERNETES}.gitMinor=34",
-        f"{_KUBERNETES}.gitTreeState=clean",
+        f"{_VERSION}.gitVersion=v1.34.4",
+        f"{_VERSION}.gitMajor=1",
+        f"{_VERSION}.gitMinor=34",
+        f"{_VERSION}.gitTreeState=clean",
     ),
 )
 
 HELM = GoBuild(
     name="helm",
-    title="build Helm 3.20.2",
-    module=MODULES / "helm",
+    title="build Helm 3.19.5",
+    module=_MODULE,
     programs=(Program("helm.sh/helm/v3/cmd/helm"),),
     values=(
-        "helm.sh/helm/v3/internal/version.version=v3.20.2",
+        "helm.sh/helm/v3/internal/version.version=v3.19.5",
         # The version of Kubernetes that charts are rendered for without a cluster.
         "helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1",
         "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34",
@@ -51,8 +53,25 @@ HELM = GoBuild(
 COREDNS = GoBuild(
     name="coredns",
     title="build CoreDNS 1.12.4",
-    module=MODULES / "coredns",
-    programs=(Program("github.com/coredns/coredns"),),
+    module=_MODULE,
+    programs=(Program("./coredns"),),
+    own_sources=True,
+)
+
+PULUMI_VERSION = "3.229.0"
+PULUMI = GoBuild(
+    name="pulumi",
+    title=f"build Pulumi {PULUMI_VERSION} (pulumi, pulumi-resource-kubernetes)",
+    module=_MODULE,
+    programs=(Program("github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"), Program("./pulumi-resource-kubernetes")),
+    values=(
+        f"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version={PULUMI_VERSION}",
+        f"main.version={importlib.metadata.version('pulumi-kubernetes')}",
+        # The version of Kubernetes that charts are rendered for without a cluster.
+        "helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1",
+        "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34",
+    ),
+    own_sources=True,
 )
 
 APPS = GoBuild(
@@ -74,6 +93,7 @@ class Parts:
     istio: Part
     helm: Part
     coredns: Part
+    pulumi: Part
     apps: Part
     debian: Part
     debian_root: Part
@@ -85,8 +105,9 @@ class Parts:
 
     def in_order(self) -> tuple[Part, ...]:
         """Return them all; each comes after those that it needs, and the longest builds come early."""
-        early = (self.debian_root, self.debian, self.envoy, *self.go, self.apps, self.istio, self.coredns, self.helm)
-        return (*early, self.kubernetes, self.charts, self.vm_root, self.sidecar, *self.images)
+        early = (self.debian_root, self.debian, self.envoy, *self.go, self.apps, self.istio, self.kubernetes)
+        early = (*early, self.coredns, self.helm, self.pulumi)
+        return (*early, self.charts, self.vm_root, self.sidecar, *self.images)
 
 
 def envoy_part() -> Part:
@@ -127,6 +148,7 @@ def all_parts() -> Parts:
         istio=programs,
         helm=HELM.part(go),
         coredns=coredns,
+        pulumi=PULUMI.part(go),
         apps=apps,
         debian=debian.part(),
         debian_root=debian_root,

@@ -26,6 +26,8 @@ class Tools:
     istioctl: Path
     helm: Path
     coredns: Path
+    pulumi: Path
+    """The CLI; the kubernetes provider's plugin lies beside it."""
     etcd: Path
     containerd: Path
     containerd_shim: Path
@@ -56,6 +58,7 @@ def tools(cache: Cache, parts: Parts) -> Tools:
     istio = cache.folder(parts.istio) / "bin"
     helm = cache.folder(parts.helm) / "bin"
     coredns = cache.folder(parts.coredns) / "bin"
+    pulumi = cache.folder(parts.pulumi) / "bin"
     envoy = cache.folder(parts.envoy) / "bin"
     debian = cache.folder(parts.debian) / "usr"
     sidecar = cache.folder(parts.sidecar) / "istio-sidecar.deb"
@@ -71,6 +74,7 @@ def tools(cache: Cache, parts: Parts) -> Tools:
         istioctl=istio / "istioctl",
         helm=helm / "helm",
         coredns=coredns / "coredns",
+        pulumi=pulumi / "pulumi",
         etcd=debian / "bin/etcd",
         containerd=debian / "bin/containerd",
         containerd_shim=debian / "bin",
@@ -89,5 +93,5 @@ def tools(cache: Cache, parts: Parts) -> Tools:
             for name in names
         ),
         debian_bin_dirs=debian_bin_dirs,
-        path_entries=(kubernetes, istio, helm, *debian_bin_dirs),
+        path_entries=(kubernetes, istio, helm, pulumi, *debian_bin_dirs),
     )
