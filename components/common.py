@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pulumi
@@ -62,6 +64,29 @@ def certain(output: pulumi.Output[Value], otherwise: Value) -> pulumi.Output[Val
         return otherwise
 
     return pulumi.Output(output.resources(), value(), known(), output.is_secret())
+
+
+def alone(output: pulumi.Output[Value]) -> pulumi.Output[Value]:
+    """The output without what it depends on, for a resource that names in `depends_on` what it waits for.
+
+    The engine keeps the dependencies of every input of every resource in its state, by their long names.
+    """
+    return pulumi.Output(set(), output.future(with_unknowns=True), output.is_known(), output.is_secret())
+
+
+@contextmanager
+def without_stack_traces() -> Iterator[None]:
+    """Resources that are made here have no stack trace in the state: 1.4 KB each, for nobody."""
+    before = getattr(sys, "tracebacklimit", None)
+    # Of one frame, the SDK makes an empty trace; of none, it would stumble.
+    sys.tracebacklimit = 1
+    try:
+        yield
+    finally:
+        if before is None:
+            del sys.tracebacklimit
+        else:
+            sys.tracebacklimit = before
 
 
 async def known(output: pulumi.Output[Value]) -> Value | None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import pulumi
 import pulumi_command as command
 
-from components.ssh import AGENT_VARIABLE, SshLogin
+from hosts.login import AGENT_VARIABLE, SshLogin
 
 DIAL_SECONDS = 6
 """How long a VM may take to answer; it is tried twice."""

@@ -84,7 +84,7 @@ def live_sources(settings: Settings) -> Sources:
     def vms(names: Sequence[str], seconds: float) -> Mapping[str, Page]:
         if not names:
             return {}
-        from observation.reader import ask, targets  # asyncssh takes its time to import
+        from hosts.ssh import ask  # asyncssh takes its time to import
 
         asked, limit = targets(settings, names), max(seconds, 0.1)
         return {
