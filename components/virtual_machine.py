@@ -19,7 +19,19 @@ from components.package_copy import package_copies
 from components.rollout import in_turn
 from components.ssh import connection_args
 from components.vm_plan import VirtualMachineArgs, credential_args, desired_host, entry_args, halt, refusal
-from hosts.plan import DesiredHost, configure, confirm, drain, enrol, take_down, unconfigure
+from hosts.plan import (
+    PROGRAM,
+    DesiredHost,
+    anew,
+    configure,
+    confirm,
+    drain,
+    enrol,
+    not_back,
+    take_down,
+    unconfigure,
+    uploads,
+)
 
 TAKING_BACK_SECONDS = 30
 """How long a VM may take to answer again after its time has run out."""
@@ -71,11 +83,11 @@ class VirtualMachine(pulumi.ComponentResource):
             f"{name}-configure",
             args,
             create=in_turn(
-                on_host(lambda desired: configure(desired, args.found.record).command),
+                on_host(lambda desired: _with_program(desired, configure(desired, args.found.record).command)),
                 args.turn,
                 lambda reason: halt(name, reason),
             ),
-            stdin=on_host(lambda desired: configure(desired).stdin),
+            stdin=on_host(lambda desired: PROGRAM.decode() + configure(desired).stdin),
             delete=on_host(unconfigure),
             opts=step(
                 *args.after,
@@ -114,7 +126,7 @@ class VirtualMachine(pulumi.ComponentResource):
             args,
             # A VM that is locked out answers again when it has taken the start back, and then says so.
             outlast=args.confirm_within + TAKING_BACK_SECONDS,
-            create=on_host(lambda desired: confirm(desired, args.found.mark).command),
+            create=on_host(lambda desired: _by_verdict(desired, confirm(desired, args.found.mark).command)),
             # The first line is not read there: a VM with a new token is confirmed anew.
             stdin=pulumi.Output.all(token_name(holder), healthy.stdout).apply(
                 lambda told: "\n".join(filter(None, told))
@@ -157,6 +169,25 @@ class VirtualMachine(pulumi.ComponentResource):
             f"{name}-confirm": confirmed.stdout,
         }
         self.register_outputs({})
+
+
+def _with_program(desired: DesiredHost, command_text: str) -> str:
+    """Until the program is sent on its own: it comes first in the standard input of `configure`."""
+    return f"(umask 077; head -c {len(PROGRAM)} >{uploads(desired)[0].path}) && {{\n{command_text}\n}}"
+
+
+def _by_verdict(desired: DesiredHost, command_text: str) -> str:
+    """Until the mesh is waited for in a hook: what it says comes in the standard input of `confirm`."""
+    again = anew(desired, "at").command.removesuffix("at")
+    return "\n".join(
+        [
+            "v=$(sed 1d); case $v in",
+            f'anew:*) {again}"$v" || exit 1 ;;',
+            f"?*) printf '%s\\n' \"$v\" | {not_back(desired, '').command}; exit 1 ;;",
+            "esac",
+            command_text,
+        ]
+    )
 
 
 def _on_host(name: str, args: VirtualMachineArgs, outlast: int = 0, **inputs: Any) -> command.remote.Command:
