@@ -1,21 +1,12 @@
-{# Waits until the sidecar is ready, and says what proves it; or why it is not, from its own logs. #}
+# Waits until the sidecar is ready, and says what proves it; or why it is not, from its own logs.
 ready() {
 	if has curl; then curl -fs -o /dev/null -m 2 http://localhost:15021/healthz/ready; else wget -q -T 2 -O /dev/null http://localhost:15021/healthz/ready; fi
 }
 confirm() {
 	doing='confirming the sidecar'
-	{# The first line is a token's name; what follows is why the mesh does not take the VM back. #}
-	verdict=$(sed 1d)
-	{# A VM that has gone back by itself was registered as it runs now, and its entry was deleted: it gets that again. #}
-	case $verdict in anew:*) ! [ -e "$state/taken-back" ] || systemctl try-restart istio >&2 ;; esac
 	tell_taken_back
 	if [ -e "$state/told" ]; then start_again; fi
-	case $verdict in
-		'') ;;
-		anew:*) register_anew ;;
-		*) not_back "$verdict" ;;
-	esac
-	{# Only a connection that is new since the start gets here. #}
+	# Only a connection that is new since the start gets here.
 	! [ -e "$state/unconfirmed" ] || current >"$state/proved"
 	end=$(($(date +%s) + patience))
 	until as_configured && ready && certified && resolves_still; do
@@ -25,7 +16,7 @@ confirm() {
 	done
 	disarm
 	forget_packages
-	cp "$0" "$state/confirmed"
+	keep_confirmed
 	remember confirmed
 	certificate=null
 	if has openssl; then
@@ -38,10 +29,11 @@ confirm() {
 	printf '{"package":"%s","certificate":%s,"ready":true,"since":"%s"}\n' \
 		"$(json "$(package_version)")" "$certificate" "$since"
 }
-{# A start that was taken back, and told of: a connection that was new since that start has been here, so it was not ssh
-    that failed, and it may be tried again from here. #}
+# A start that was taken back, and told of: a connection that was new since that start has been here, so it was not ssh
+# that failed, and it may be tried again from here.
+proved() { [ "$(cat "$state/proved" 2>/dev/null)" = "$(current)" ]; }
 start_again() {
-	[ "$(cat "$state/proved" 2>/dev/null)" = "$(current)" ] ||
+	proved ||
 		fail taken-back "$(cat "$state/told")" "name $vm under renew, then run up again: it is enrolled anew"
 	enabled=$(systemctl is-enabled istio 2>/dev/null) || :
 	bring_back >&2
@@ -49,15 +41,22 @@ start_again() {
 	systemctl -q enable istio 2>/dev/null
 	start >&2
 }
-{# The VM had registered as it was before the change, and its entry was deleted: it gets another when the sidecar connects
-    again. The word stays in the step's input, and is followed once. #}
-register_anew() {
-	[ "$verdict" != "$(cat "$state/anew" 2>/dev/null)" ] || return 0
-	enabled=$(systemctl is-enabled istio 2>/dev/null) || :
-	start >&2
-	echo "$verdict" >"$state/anew"
+# anew STAMP: the VM had registered as it was before the change, and its entry was deleted: it gets another when the sidecar
+# connects again. A stamp is followed once.
+anew() {
+	doing='starting the sidecar once more'
+	# A VM that has gone back by itself was registered as it runs now, and gets that again.
+	if [ -e "$state/taken-back" ] || { [ -e "$state/told" ] && ! proved; }; then systemctl try-restart istio >&2; fi
+	tell_taken_back
+	if [ -e "$state/told" ]; then
+		start_again
+	elif [ "$1" != "$(cat "$state/anew" 2>/dev/null)" ]; then
+		enabled=$(systemctl is-enabled istio 2>/dev/null) || :
+		start >&2
+	fi
+	echo "$1" >"$state/anew"
 }
-{# give_up REASON WHY: fails with the reason; an unconfirmed start is taken back first, without waiting for the timer. #}
+# give_up REASON WHY: fails with the reason; an unconfirmed start is taken back first, without waiting for the timer.
 give_up() {
 	reason=$1
 	if [ -e "$state/unconfirmed" ]; then
@@ -67,12 +66,12 @@ give_up() {
 	fi
 	report "$reason"
 }
-{# why PATTERN CODE HINT: prints the last line of the logs that the pattern fits, as an error. #}
+# why PATTERN CODE HINT: prints the last line of the logs that the pattern fits, as an error.
 why() {
 	line=$(tail -n 200 "$root"/var/log/istio/*.log 2>/dev/null | grep -E "$1" | tail -n 1)
 	[ -n "$line" ] && error "$2" "$line" "$3"
 }
-{# Prints why the sidecar is not ready. #}
+# Prints why the sidecar is not ready.
 diagnose() {
 	if ! systemctl -q is-active istio; then
 		error sidecar-stopped "istio.service is $(systemctl is-active istio || :): $(tail -n 1 /var/log/istio/istio.err.log 2>/dev/null)" "see 'journalctl -u istio' on the VM"

@@ -1,19 +1,17 @@
-{# What the rest stands on: errors as one line of JSON, root, a deadline and a lock, and files written whole. #}
+# What the rest stands on: errors as one line of JSON, root, a deadline and a lock, and files written whole.
 json() { printf '%s' "$1" | tr '\t\n\r' '   ' | tr -d '\000-\037' | cut -c1-400 | sed 's/\\/\\\\/g; s/"/\\"/g'; }
 error() { printf '"code":"%s","fact":"%s","hint":"%s"' "$1" "$(json "$2")" "$(json "$3")"; }
 report() { finished=y; printf '{"vm":"%s",%s}\n' "$(json "$vm")" "$1" >&2; exit 1; }
 fail() { report "$(error "$@")"; }
-has() { command -v "$1" >/dev/null 2>&1; }
-content() { sed -n "s|^#$1: ||p" "$0"; }
-{# Runs this file again as root, alone on this host, with a deadline; says in JSON why it could not. What sudo is asked
-    for is what hosts/sudoers.py allows. #}
+# Runs this file again as root, alone on this host, with a deadline; says in JSON why it could not. What sudo is asked
+# for is what hosts/sudoers.py allows.
 enter() {
-	case $0 in */istio-vm-mesh.*) trap 'rm -f "$0"' EXIT; trap 'exit 129' HUP INT TERM ;; esac
+	case $1 in configure) take_desired; set -- configure "$taken" ;; esac
 	set -- "$(deadline "$1")" "$@"
 	status=0
 	if [ "$(id -u)" = 0 ]; then
 		alone "$@" || status=$?
-	elif sudo -n /bin/sh "$0" as-root 2>/dev/null; then
+	elif [ "$2" != configure ] && sudo -n /bin/sh "$0" as-root 2>/dev/null; then
 		sudo -n /bin/sh "$0" as-root "$@" || status=$?
 	else
 		problem no-root "$(id -un) is not root and has no passwordless sudo" 'connect as root, or let the user run this: make sudoers prints how'
@@ -35,11 +33,11 @@ alone() {
 	case $1 in observe) wait=3 ;; takeback) wait=10 ;; esac
 	status=0
 	timeout -k 5 "$seconds" flock -w "$wait" -E 75 /run/istio-vm-mesh.lock sh "$0" locked "$@" || status=$?
-	{# What is locked out must not be kept waiting by a session that hangs. #}
+	# What is locked out must not be kept waiting by a session that hangs.
 	[ "$1-$status" != takeback-75 ] || { status=0; sh "$0" locked "$@" || status=$?; }
 	return "$status"
 }
-{# put PATH MODE OWNER: the text on standard input becomes the file, by rename, if anything about it differs. #}
+# put PATH MODE OWNER: the text on standard input becomes the file, by rename, if anything about it differs.
 put() {
 	folder=${1%/*}
 	[ -d "$folder" ] || mkdir -p "$folder"
@@ -53,14 +51,14 @@ put() {
 		echo "changed $1"
 	fi
 }
-{# put_hosts BLOCK: /etc/hosts with our block last, or without it; every other byte stays. #}
+# put_hosts BLOCK: /etc/hosts with our block last, or without it; every other byte stays.
 put_hosts() {
 	hosts=$(readlink -f "$root/etc/hosts")
 	begin='# istio-vm-mesh begin' end='# istio-vm-mesh end' joined=
 	[ -e "$hosts" ] || : >"$hosts"
 	cp -p "$hosts" "$hosts.istio-vm-mesh"
 	sed "/^$begin/,/^$end\$/d" "$hosts" >"$hosts.istio-vm-mesh"
-	{# A file without a last newline gets one for the block's sake; the block remembers. #}
+	# A file without a last newline gets one for the block's sake; the block remembers.
 	if grep -q "^$begin joined" "$hosts"; then
 		rest=$(cat "$hosts.istio-vm-mesh")
 		printf %s "$rest" >"$hosts.istio-vm-mesh"
@@ -73,7 +71,7 @@ put_hosts() {
 	if cmp -s "$hosts.istio-vm-mesh" "$hosts"; then
 		rm "$hosts.istio-vm-mesh"
 	else
-		{# A bind-mounted file cannot be renamed over. #}
+		# A bind-mounted file cannot be renamed over.
 		mv -f "$hosts.istio-vm-mesh" "$hosts" 2>/dev/null || { cat "$hosts.istio-vm-mesh" >"$hosts"; rm "$hosts.istio-vm-mesh"; }
 		echo "changed /etc/hosts"
 	fi

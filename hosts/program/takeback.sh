@@ -1,7 +1,7 @@
-{# Nobody is locked out: what a start of the sidecar does to the network is taken back, unless a new ssh connection
-    confirms it within some time. The timer is systemd's own and needs neither ssh nor the sidecar. #}
-{# arm BEFORE: what was there before outlives a reboot, the timer does not: the next start of the sidecar sets it again.
-    A timer that is stale by then finds another stamp. #}
+# Nobody is locked out: what a start of the sidecar does to the network is taken back, unless a new ssh connection
+# confirms it within some time. The timer is systemd's own and needs neither ssh nor the sidecar.
+# arm BEFORE: what was there before outlives a reboot, the timer does not: the next start of the sidecar sets it again.
+# A timer that is stale by then finds another stamp.
 arm() {
 	[ -e "$state/unconfirmed" ] || echo "$1" >"$state/unconfirmed"
 	set_timer
@@ -19,13 +19,13 @@ disarm() {
 	stop_timer
 	rm -rf "$state/unconfirmed" "$state/certs" "$state/rules" "$state/token" "$run/timer"
 }
-{# What the timer runs. #}
+# What the timer runs.
 time_is_up() {
 	if [ -e "$state/unconfirmed" ] && [ "$(cat "$run/timer" 2>/dev/null)" = "$1" ]; then
 		take_back "nobody confirmed it over a new ssh connection within $within s"
 	fi
 }
-{# take_back WHY: the host as it was before the sidecar was started; each step is tried whatever became of the others. #}
+# take_back WHY: the host as it was before the sidecar was started; each step is tried whatever became of the others.
 take_back() {
 	active='' enabled=''
 	forget configured
@@ -55,13 +55,13 @@ take_back() {
 		*-enabled) back="$back; the sidecar was stopped" ;;
 		*) back="$back; the sidecar was stopped and disabled" ;;
 	esac
-	{# Before the start: what runs then is not what was to be confirmed. #}
+	# Before the start: what runs then is not what was to be confirmed.
 	echo "$1: $back" >"$state/taken-back"
 	[ "$active" != active ] || run_as_before ||
 		echo "$1: ${back%; *}; the sidecar was stopped, since its rules were not those of before" >"$state/taken-back"
 	disarm
 }
-{# Nobody confirms this start, so it must be to the network what the one was that ran before. #}
+# Nobody confirms this start, so it must be to the network what the one was that ran before.
 run_as_before() {
 	systemctl start --no-block istio || :
 	end=$(($(date +%s) + 30)) others=0
@@ -75,13 +75,13 @@ run_as_before() {
 		sleep 1
 	done
 }
-{# Fails where a start was taken back that nobody has been told of yet. #}
+# Fails where a start was taken back that nobody has been told of yet.
 tell_taken_back() {
 	[ -e "$state/taken-back" ] || return 0
 	mv -f "$state/taken-back" "$state/told"
 	fail taken-back "$(cat "$state/told")" "correct what kept ssh or the sidecar from working, then run up again"
 }
-{# rules TOOL TABLE: its rules. A table of the older packet filter would come to be by being looked at. #}
+# rules TOOL TABLE: its rules. A table of the older packet filter would come to be by being looked at.
 rules() {
 	case $1 in
 		iptables-legacy) grep -qx "$2" /proc/net/ip_tables_names 2>/dev/null || return 0 ;;
@@ -89,7 +89,7 @@ rules() {
 	esac
 	! has "$1" || "$1" -w 10 -t "$2" -S 2>/dev/null || :
 }
-{# redirected [TABLE]: whether there are rules of the sidecar's, by whatever packet filter. #}
+# redirected [TABLE]: whether there are rules of the sidecar's, by whatever packet filter.
 redirected() {
 	for tables in iptables iptables-legacy ip6tables ip6tables-legacy; do
 		for table in ${1:-nat raw mangle filter}; do
@@ -98,7 +98,7 @@ redirected() {
 	done
 	has nft && nft list tables 2>/dev/null | grep -q istio-proxy-
 }
-{# The sidecar's own program removes the rules that it would make now; the rest goes by name. #}
+# The sidecar's own program removes the rules that it would make now; the rest goes by name.
 clean_rules() {
 	redirected || return 0
 	! has istio-start.sh || (cd / && timeout 20 istio-start.sh clean >/dev/null 2>&1) || :
@@ -113,15 +113,15 @@ clean_rules() {
 	if has nft; then
 		nft list tables 2>/dev/null | grep istio-proxy- | sed 's/^/delete /' | nft -f - || :
 	fi
-	{# Where inbound traffic was captured by TPROXY: tools/common/tproxy of Istio, mark and table by default. #}
+	# Where inbound traffic was captured by TPROXY: tools/common/tproxy of Istio, mark and table by default.
 	for family in -4 -6; do
 		while ip "$family" rule del fwmark 1337 lookup 133 2>/dev/null; do :; done
 		ip "$family" route flush table 133 2>/dev/null || :
 	done
 	! redirected
 }
-{# Whether questions to the system's resolver are answered, be it by "no such name": none in time is what a loop looks
-    like. The name is new each time, for no cache to answer. #}
+# Whether questions to the system's resolver are answered, be it by "no such name": none in time is what a loop looks
+# like. The name is new each time, for no cache to answer.
 resolves() {
 	status=0
 	timeout 3 getent ahostsv4 "v$(date +%s).istio-vm-mesh.example.com" >/dev/null 2>&1 || status=$?

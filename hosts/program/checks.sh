@@ -1,8 +1,8 @@
-{# What must hold before anything changes; every problem of the host is found in one go, and told in one report. #}
+# What must hold before anything changes; every problem of the host is found in one go, and told in one report.
 problem() {
 	if [ -z "$problems" ]; then problems=$(error "$@"); else more="$more${more:+,}{$(error "$@")}"; fi
 }
-{# Without root's rights, what needs none is still looked at. #}
+# Without root's rights, what needs none is still looked at.
 checks() {
 	check_system
 	check_existing
@@ -10,11 +10,7 @@ checks() {
 	check_address
 	check_ports
 	check_resolvers
-	{% if routes %}
 	! check_routes || check_istiod
-	{% else %}
-	check_istiod
-	{% endif %}
 	check_clock
 	case $family-$sha256 in
 		-*) problem package-family 'neither dpkg nor rpm is here' 'use a VM of the Debian or the Red Hat family' ;;
@@ -37,7 +33,7 @@ check_system() {
 		problem hosts-block 'the block of istio-vm-mesh in /etc/hosts has lost its last line' 'remove what is left of it'
 	fi
 }
-{# A sidecar that is there before this program has been, unless it is to be taken over. #}
+# A sidecar that is there before this program has been, unless it is to be taken over.
 check_existing() {
 	[ "$existing" = refuse ] && [ ! -e "$state" ] || return 0
 	found=''

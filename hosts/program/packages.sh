@@ -1,23 +1,21 @@
-{# The sidecar's package: which one this host takes, whether it is the one that was meant, and how it gets installed.
-    What a package manager does in its own way stands in packages_deb.sh and packages_rpm.sh. #}
-{# The package manager that the system itself was installed with, should a host have both. #}
-package_family() {
-	if has dpkg-query && dpkg-query -W dpkg >/dev/null 2>&1; then echo deb; elif has rpm; then echo rpm; fi
-}
+# The sidecar's package: which one this host takes, whether it is the one that was meant, and how it gets installed.
+# What a package manager does in its own way stands in packages_deb.sh and packages_rpm.sh.
 manager() { case $family in deb) by_dpkg "$@" ;; rpm) by_rpm "$@" ;; esac; }
 choose_package() {
 	family=$(package_family)
 	url='' copied='' sha256=''
-	architecture=$(manager architecture)
-	case $family-$architecture in
-		{% for kind, package in packages %}
-		{{ kind }}) url={{ (package.url or "") | sh }} copied={{ (package.copied if package.file else "") | sh }} sha256={{ package.sha256 | sh }} ;;
-		{% endfor %}
-	esac
+	architecture=$(architecture "$family")
+	while read -r kind checksum how source; do
+		[ "$kind" = "$family-$architecture" ] || continue
+		sha256=$checksum
+		case $how in url) url=$source ;; copied) copied=$source ;; esac
+	done <<-END
+		$packages
+	END
 }
 package_version() { manager version; }
 installed() { [ "$(cat "$state/package" 2>/dev/null)" = "$sha256" ] && [ -n "$(package_version)" ]; }
-{# newer A B: whether version A is later than B in its first three numbers; what else a version says is not ordered. #}
+# newer A B: whether version A is later than B in its first three numbers; what else a version says is not ordered.
 newer() {
 	awk -v a="$1" -v b="$2" 'BEGIN {
 		split(a, x, /[^0-9]+/); split(b, y, /[^0-9]+/)
@@ -25,7 +23,7 @@ newer() {
 		exit 1
 	}'
 }
-{# Gets the package and looks into it; nothing is installed yet. Run by the checks. #}
+# Gets the package and looks into it; nothing is installed yet. Run by the checks.
 check_package() {
 	mkdir -p "$state"
 	new=$state/new.$family
@@ -38,7 +36,7 @@ check_package() {
 		problem package-checksum "${url:-$copied} has SHA-256 $found, not $sha256" 'correct hosts.sidecar: package and sha256 must belong together'
 		return
 	fi
-	{# Name, architecture, version. #}
+	# Name, architecture, version.
 	fact=$(manager facts "$new" 2>&1) || :
 	case $fact in
 		"istio-sidecar $architecture "[0-9]*) ;;
@@ -51,8 +49,8 @@ check_package() {
 	! newer "${need:-0}" "${have#glibc }" ||
 		problem libc "the package's programs need glibc $need, this VM has ${have#glibc }" 'use a newer system, or a package that is built for this one'
 }
-{# fetch FILE: the package: the copy that came over ssh, which lies where the session starts, the one that was
-    installed last time, or what the URL leads to. #}
+# fetch FILE: the package: the copy that came over ssh, which lies where the session starts, the one that was
+# installed last time, or what the URL leads to.
 fetch() {
 	for source in "$copied" "$state/package.$family" "$state/previous.$family" "$state/refused.$family"; do
 		! sha256sum "$source" 2>/dev/null | grep -q "^$sha256 " || { cp "$source" "$1"; return; }
@@ -70,7 +68,7 @@ install_package() {
 	if ! installed; then
 		keep_package
 		if ! fact=$(manager install "$new" 2>&1 </dev/null); then
-			{# What failed first stands at the top. #}
+			# What failed first stands at the top.
 			why=$(printf '%s\n' "$fact" | sed -n '/error/,$p' | head -n 2)
 			fail package-install "${why:-$(printf %s "$fact" | tail -n 3)}" 'correct what the package manager complains about'
 		fi
@@ -80,5 +78,5 @@ install_package() {
 	fi
 	forget_copies
 }
-{# Those too that came for a host of another kind. #}
-forget_copies() { rm -f ./istio-vm-mesh-*.package; }
+# Those too that came for a host of another kind.
+forget_copies() { rm -f ./istio-vm-mesh-*.package ./istio-vm-mesh-*.package.tmp ./.istio-vm-mesh-*; }

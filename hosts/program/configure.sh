@@ -1,6 +1,6 @@
-{# The package, then files and blocks, each only where it differs. #}
+# The package, then files and blocks, each only where it differs.
 write_files() {
-	{# The agent writes the same again when it starts, with rights of its own: no difference, and no reason to restart. #}
+	# The agent writes the same again when it starts, with rights of its own: no difference, and no reason to restart.
 	content /etc/certs/root-cert.pem | cmp -s - "$root/etc/certs/root-cert.pem" ||
 		content /etc/certs/root-cert.pem | put "$root/etc/certs/root-cert.pem" 644 "$owner:$owner"
 	content /var/lib/istio/envoy/cluster.env | put "$root/var/lib/istio/envoy/cluster.env" 644 "$owner:$owner"
@@ -12,13 +12,16 @@ configure() {
 	checks
 	forget configured
 	keep_before
-	{# What runs would not be what is here by then. #}
+	# What takes everything away again, before there is something. A program that has its settings in itself stays until
+	# they stand in a file.
+	[ -e "$helper" ] && [ ! -e "$state/desired" ] || put "$helper" 755 root:root <"$0"
+	# What runs would not be what is here by then.
 	if ! installed || strays; then rm -f "$run/started"; fi
 	doing='installing the package'
 	install_package
 	doing='writing the files'
 	install -d -o "$owner" -g "$owner" /etc/istio/proxy /etc/istio/config /etc/certs
-	changes=$(write_files; put "$helper" 755 root:root <"$0")
+	changes=$(write_files; put "$state/desired" 644 root:root <"$desired"; put "$helper" 755 root:root <"$0")
 	[ -z "$changes" ] || printf '%s\n' "$changes"
 	case $changes in *istio.service.d*) systemctl daemon-reload ;; esac
 	install_routes

@@ -1,12 +1,12 @@
-{# Takes everything away again and puts back what was there before; a host that never had it passes. #}
-{# What this host had before the first change. #}
+# Takes everything away again and puts back what was there before; a host that never had it passes.
+# What this host had before the first change.
 keep_before() {
 	[ ! -e "$state/package" ] && [ ! -e "$state/before" ] || return 0
 	mkdir -p "$state"
 	(cd "$root/" && for path in etc/istio etc/certs var/lib/istio etc/systemd/system/istio.service.d; do
 		[ ! -e "$path" ] && [ ! -L "$path" ] || echo "$path"
 	done) >"$state/before.paths"
-	{# There may be a private key among it. #}
+	# There may be a private key among it.
 	(umask 077 && tar -C "$root/" -T "$state/before.paths" -cf "$state/before.tar")
 	{
 		echo "package $(package_version)"
@@ -52,7 +52,7 @@ remove() {
 	[ -z "$left" ] || fail residue "could not remove:$left" 'remove it by hand, then run again'
 	echo 'removed the sidecar and all that came with it'
 }
-{# A sidecar that was there before stays, and is as it was but for its version. #}
+# A sidecar that was there before stays, and is as it was but for its version.
 as_before() {
 	was=$(sed -n 's/^package //p' "$state/before")
 	[ "$was" = "$(package_version)" ] || echo "istio-sidecar $(package_version) stays, in place of $was, which was here before"

@@ -1,6 +1,6 @@
-{# Starting and stopping the sidecar without losing the session that does it. #}
-{# A rule without a target changes nothing for any packet, but makes the kernel track connections from now on: those
-    that are open are known as such before the sidecar's rules come, and are not redirected into it. #}
+# Starting and stopping the sidecar without losing the session that does it.
+# A rule without a target changes nothing for any packet, but makes the kernel track connections from now on: those
+# that are open are known as such before the sidecar's rules come, and are not redirected into it.
 track() {
 	for tables in iptables ip6tables; do
 		has $tables || continue
@@ -17,30 +17,34 @@ untrack() {
 }
 current() { echo "$restart $(cat "$state/package" 2>/dev/null)"; }
 as_configured() { systemctl -q is-active istio && [ "$(cat "$run/started" 2>/dev/null)" = "$(current)" ]; }
-{# What systemd runs before each start, after a reboot too. #}
+# What systemd runs before each start, after a reboot too.
 prestart() {
 	track
 	mkdir -p "$run"
 	[ ! -e "$state/token" ] || [ -e /var/run/secrets/tokens/istio-token ] || hand_over_token
 	! [ -e "$state/unconfirmed" ] || [ -e "$run/timer" ] || set_timer
-	{# What runs after a start was taken back is the configuration before. #}
+	# What runs after a start was taken back is the configuration before.
 	if [ -e "$state/taken-back" ] || [ -e "$state/told" ]; then rm -f "$run/started"; else current >"$run/started"; fi
 }
-{# The agent's own folder for the token does not outlive a reboot, nor has a VM that reboots before it is confirmed a
-    certificate for sure. Until then root keeps the token. #}
+# The agent's own folder for the token does not outlive a reboot, nor has a VM that reboots before it is confirmed a
+# certificate for sure. Until then root keeps the token.
 hand_over_token() {
 	install -d -o "$owner" -g "$owner" -m 755 /var/run/secrets
 	install -d -o "$owner" -g "$owner" -m 700 /var/run/secrets/tokens
 	put /var/run/secrets/tokens/istio-token 600 "$owner:$owner" <"$state/token" >/dev/null
 }
+# The token on standard input is kept until the VM is enrolled with it.
+take_token() {
+	doing='taking the token'
+	umask 077
+	cat >"$state/token.new"
+	[ -s "$state/token.new" ] || fail no-token 'the token did not arrive' 'run up again'
+	mv -f "$state/token.new" "$state/token"
+}
 enrol() {
 	doing='enrolling the VM'
 	umask 077
-	token=$(cat)
-	if [ -n "$token" ]; then
-		printf %s "$token" >"$state/token"
-		hand_over_token
-	fi
+	[ ! -e "$state/token" ] || hand_over_token
 	if [ -e "$state/taken-back" ] || [ -e "$state/told" ]; then
 		echo "a start before was taken back: $(cat "$state/taken-back" "$state/told" 2>/dev/null)"
 		bring_back
@@ -49,14 +53,14 @@ enrol() {
 	enabled=$(systemctl is-enabled istio 2>/dev/null) || :
 	systemctl -q enable istio 2>/dev/null
 	if as_configured && intact; then
-		{# A start that a run before this one has not confirmed: this one gets its time for it. #}
+		# A start that a run before this one has not confirmed: this one gets its time for it.
 		! [ -e "$state/unconfirmed" ] || set_timer
 		echo 'the sidecar runs as configured'
 		return
 	fi
 	start
 }
-{# The files as `configure` wrote them, after a start with them was taken back. #}
+# The files as `configure` wrote them, after a start with them was taken back.
 bring_back() {
 	bring_package_back
 	rm -f "$state/taken-back" "$state/told"
@@ -65,8 +69,8 @@ bring_back() {
 	systemctl daemon-reload
 	rm -f "$run/started"
 }
-{# The certificate of another identity or mesh would be shown to istiod instead of the token. It is kept until what needs
-    another one is confirmed. #}
+# The certificate of another identity or mesh would be shown to istiod instead of the token. It is kept until what needs
+# another one is confirmed.
 take_identity() {
 	identity=$(grep -E '^(TRUST_DOMAIN|POD_NAMESPACE|SERVICE_ACCOUNT)=' /var/lib/istio/envoy/cluster.env | cat - /etc/certs/root-cert.pem | sha256sum)
 	[ "$identity" != "$(cat "$state/identity" 2>/dev/null || :)" ] || return 0
@@ -86,21 +90,21 @@ start() {
 	arm "$active $enabled $answers"
 	rm -f "$run/started"
 	echo 'starting the sidecar'
-	{# Connections that wait for an answer are tracked as such only once it has come. #}
+	# Connections that wait for an answer are tracked as such only once it has come.
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		sleep 0.1
 		ss -Htn state established | awk '$2 > 0 { exit 1 }' && break
 	done
 	systemctl reset-failed istio 2>/dev/null || :
 	systemctl restart --no-block istio
-	{# A connection that comes before the rules would prove nothing. #}
+	# A connection that comes before the rules would prove nothing.
 	end=$(($(date +%s) + 20))
 	until [ -e "$run/started" ] && redirected nat; do
 		[ "$(date +%s)" -lt "$end" ] || break
 		sleep 0.1
 	done
 }
-{# Takes the VM out of service, then stops the sidecar for good. #}
+# Takes the VM out of service, then stops the sidecar for good.
 drain() {
 	doing='stopping the sidecar'
 	forget confirmed
@@ -111,12 +115,12 @@ drain() {
 		systemctl stop istio
 		echo 'stopped the sidecar'
 	fi
-	{# A crashed agent leaves its rules behind. #}
+	# A crashed agent leaves its rules behind.
 	clean_rules || fail residue 'rules of the sidecar are left' "remove what 'iptables-save | grep ISTIO_' shows, then run again"
 	rm -rf "$run"
 	untrack
 }
-{# The VM's entry is gone by now. Its own Envoy hears of that as the others do, so what it knows is what they know. #}
+# The VM's entry is gone by now. Its own Envoy hears of that as the others do, so what it knows is what they know.
 forgotten() {
 	end=$(($(date +%s) + 10))
 	while has curl && listed; do
