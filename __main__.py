@@ -7,16 +7,17 @@ import arguments
 import mesh
 import outputs
 import settings
+from cluster.client import Client
 from components.confirmation import Confirmation
 from components.control_plane import ControlPlane, Mesh
-from components.credential import Credentials
 from components.existing import ExistingControlPlane
 from components.gateways import EastWestGateway
+from components.hooks import Hooks
 from components.ingress import IngressGateway
 from components.policies import Policies
 from components.registration import Registration, RegistrationArgs
 from components.revisions import RevisionTags
-from components.rollout import Rollout
+from components.rollout import turns
 from components.services import MeshService
 from components.traffic import TrafficPolicy
 from components.virtual_machine import VirtualMachine
@@ -65,12 +66,15 @@ services = {
     name: MeshService(name, arguments.service_args(stack, name, control_plane, namespaces), on_cluster)
     for name in stack.services
 }
-credentials = Credentials("credentials", arguments.credentials_args(stack, control_plane, workloads, found))
-turns = Rollout("rollout", arguments.rollout_args(stack)).turns
+client = Client(access.kubeconfig_path, access.context)
+tokens = arguments.credentials(stack, client, control_plane, workloads, found)
+places, hooks = turns(arguments.rollout_args(stack, client)), Hooks()
 machines = {
     name: VirtualMachine(
         name,
-        arguments.machine_args(stack, name, control_plane, ways, namespaces, workloads, credentials, turns, found),
+        arguments.machine_args(
+            stack, name, client, hooks, control_plane, ways, namespaces, workloads, tokens, places, found
+        ),
         on_cluster,
     )
     for workload in stack.workloads.values()

@@ -71,7 +71,11 @@ def alone(output: pulumi.Output[Value]) -> pulumi.Output[Value]:
 
     The engine keeps the dependencies of every input of every resource in its state, by their long names.
     """
-    return pulumi.Output(set(), output.future(with_unknowns=True), output.is_known(), output.is_secret())
+
+    async def value() -> Any:
+        return await output.future(with_unknowns=True)
+
+    return pulumi.Output(set(), value(), output.is_known(), output.is_secret())
 
 
 @contextmanager

@@ -8,7 +8,7 @@ be removed one after the other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,12 +100,15 @@ class Turn:
         refusal = halted(self._vm.workload, failed, waves)
         if not refusal:
             await self._places.acquire()
-            pulumi.Output.from_input(self._leave_place())
+            free: Awaitable[bool] = self._place_free()
+            pulumi.Output.from_input(free)
         return refusal
 
-    async def _leave_place(self) -> None:
+    async def _place_free(self) -> bool:
+        """Whether the VM has left its place; it has once its change has ended, one way or the other."""
         await known(self._done)
         self._places.release()
+        return True
 
 
 def halted(workload: str, failed: Sequence[str], waves: Waves) -> str:

@@ -1,8 +1,8 @@
 """One VM in the mesh: what is set up on the host, the credential it enrols with, and the proof that it runs.
 
-The host's own part is decided by `hosts`; this carries it there, in an order in which nothing is half done. What happens
-while the program runs (uploads, the token, waiting for the mesh) is done before the step that needs it, by
-`components.vm_hooks`; what must happen when it does not run, at deletion, is a command.
+The host's own part is decided by `hosts`; this carries it there, in an order in which nothing is half done. What is
+done while the program runs (uploads, the token, waiting for the mesh) stands in `components.vm_hooks`; what must happen
+when it does not run, at deletion, is a command.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ class VirtualMachine(pulumi.ComponentResource):
     """A VM whose sidecar is installed, enrolled and confirmed.
 
     Creates, in this order: `configure` (the host's package and files), `secret` (what the token is bound to), `entry`
-    (its WorkloadEntry, which goes with it), `enrol` (starts the sidecar), `departure` (takes a VM that leaves out of the
-    mesh before its sidecar stops) and `confirm` (its evidence). Deletion goes the other way: the VM leaves the mesh, the
-    sidecar drains and stops, its entry goes, the token is revoked, the host is as it was; of a VM that may leave
-    unreachable, `departure` does all that. A changed address replaces what is on the host, a new token the Secret.
+    (its WorkloadEntry, which goes with it), `enrol` (starts the sidecar), `departure` (takes a VM that leaves out of
+    the mesh before its sidecar stops) and `confirm` (its evidence). Deletion goes the other way: the VM leaves the
+    mesh, the sidecar drains and stops, its entry goes, the token is revoked, the host is as it was; of a VM that may
+    leave unreachable, `departure` does all that. A changed address replaces what is on the host, a new token the
+    Secret.
 
     Outputs: `steps`, each step's standard output by resource name.
     """
@@ -52,7 +53,7 @@ class VirtualMachine(pulumi.ComponentResource):
         went_back = args.turn.went_back if args.turn else ""
         host = alone(
             pulumi.Output.all(args.root_certificate, args.istiod_address, args.istiod_port).apply(
-                lambda known: desired_host(name, args, *known, went_back)
+                lambda known: desired_host(name, args, *known, went_back=went_back)
             )
         )
         credential, place = credential_args(name, args), entry_args(name, args)
@@ -69,7 +70,8 @@ class VirtualMachine(pulumi.ComponentResource):
             # What was repaired last is known to the VM alone: one that does not answer keeps the command that it has.
             # One that may leave without an answer is taken down by its departure.
             ignored = ["create"] * bool(args.found.unknown) + ["stdin"] * unread
-            return child(*depends_on, hooks=hook, ignore_changes=ignored, retain_on_delete=args.remove_unreachable or None)
+            retain = args.remove_unreachable or None
+            return child(*depends_on, hooks=hook, ignore_changes=ignored, retain_on_delete=retain)
 
         configured = _on_host(
             f"{name}-configure",
@@ -124,7 +126,7 @@ class VirtualMachine(pulumi.ComponentResource):
         enrolled: pulumi.Resource,
         child: Callable[..., pulumi.ResourceOptions],
     ) -> None:
-        """What takes the VM out of the mesh when it leaves, before its sidecar stops; or all of it, where it may be dead."""
+        """What takes a VM that leaves out of the mesh, before its sidecar stops; where it may be dead, all of it."""
         place = entry_args(name, args)
         if args.remove_unreachable:
             text = departure_command(
@@ -135,9 +137,9 @@ class VirtualMachine(pulumi.ComponentResource):
                 then=str(entry_commands(place)["delete"]),
             )
             # No step on the host comes before it: a dead VM fails those, and must not keep this from being told.
-            departure(f"{name}-departure", args.ssh, text=text, opts=child(*args.after))
+            departure(f"{name}-departure", text, args.ssh, args.address, child(*args.after))
         else:
-            _local(f"{name}-departure", create=":", delete=withdraw(place), opts=child(enrolled))
+            departure(f"{name}-departure", withdraw(place), None, args.address, child(enrolled))
 
 
 def _on_host(name: str, args: VirtualMachineArgs, outlast: int = 0, **inputs: Any) -> command.remote.Command:

@@ -54,7 +54,7 @@ class VmHooks:
                 await _said(vm, plan.receive_command(upload), UPLOAD_SECONDS, content)
 
     async def leave_and_get_token(self, _: pulumi.ResourceHookArgs) -> None:
-        """Before `enrol`: take the VM out of the mesh where it serves otherwise, and bring it a token if it needs one."""
+        """Before `enrol`: take a VM that serves otherwise out of the mesh, and bring it a token if it needs one."""
         desired = await self._desired()
         await leave(self.args.client, self.entry, desired.configuration)
         token = await token_if_needed(self.args.client, self.credential, _root(desired))
@@ -78,17 +78,19 @@ class VmHooks:
             reason = reason or "it is registered with another configuration"
         if found is not Seen.BACK:
             await remember_attempt(client, self.entry, configuration)
-            raise Refused(f"VM {self.name} is not back in the mesh: {reason}; {await self._taken_back(desired, reason)}")
+            then = await self._taken_back(desired, reason)
+            raise Refused(f"VM {self.name} is not back in the mesh: {reason}; {then}")
 
     async def mark_used(self, stdout: str) -> str:
         """After `confirm`, in whatever run that becomes known: let the Secret say that its token was used."""
-        if not pulumi.runtime.is_dry_run():
-            root = _root(await self._desired())
-            if self.args.wanted_token.used != root:
-                try:
-                    await mark_used(self.args.client, self.credential, root)
-                except ApiError as error:
-                    pulumi.log.warn(f"VM {self.name} is confirmed, and its token is not marked as used: {error}; the next up does it")
+        if pulumi.runtime.is_dry_run():
+            return stdout
+        root = _root(await self._desired())
+        if self.args.wanted_token.used != root:
+            try:
+                await mark_used(self.args.client, self.credential, root)
+            except ApiError as error:
+                pulumi.log.warn(f"VM {self.name} is confirmed, but its Secret does not say so: {error}; run up again")
         return stdout
 
     async def _taken_back(self, desired: DesiredHost, reason: str) -> str:
@@ -117,9 +119,9 @@ class VmHooks:
             raise Refused(str(error)) from None
 
 
-async def _said(vm: Conversation, command: str, seconds: float, stdin: bytes = b"") -> str:
+async def _said(vm: Conversation, command: str, seconds: float, stdin: bytes | None = None) -> str:
     """What a command on the VM prints; its last line of standard error is the reason where it fails."""
-    answer = await vm.run(command, stdin=stdin, seconds=seconds)
+    answer = await vm.run(command, stdin=stdin or b"", seconds=seconds)
     if answer.status != 0:
         raise Refused((answer.errors.strip() or f"it ended with status {answer.status}").splitlines()[-1])
     return answer.output
@@ -127,7 +129,8 @@ async def _said(vm: Conversation, command: str, seconds: float, stdin: bytes = b
 
 def _changes(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> bool:
     """Whether the VM is to have another configuration, by what `confirm` was given and is given."""
-    return (old or {}).get("stdin", "").split("\n")[1:] != (new or {}).get("stdin", "").split("\n")[1:]
+    before, after = (str((inputs or {}).get("stdin", "")).split("\n")[1:] for inputs in (old, new))
+    return before != after
 
 
 def _root(desired: DesiredHost) -> str:

@@ -97,6 +97,7 @@ def desired_host(
     root_certificate: str,
     istiod_address: str,
     istiod_port: int,
+    *,
     went_back: str = "",
 ) -> DesiredHost:
     """What the host is to become. It tells the mesh with which configuration, by a label that it registers with.

@@ -69,8 +69,7 @@ class Conversation:
                 done = await self._client.run(command, input=stdin, check=False, encoding=None)
         except (OSError, asyncssh.Error) as error:
             raise SshError(_problem(error, self._target, seconds)) from None
-        output, errors = (bytes(text or b"").decode(errors="replace") for text in (done.stdout, done.stderr))
-        return Answer(status=done.exit_status, output=output, errors=errors)
+        return Answer(status=done.exit_status, output=_text(done.stdout), errors=_text(done.stderr))
 
 
 @asynccontextmanager
@@ -131,9 +130,7 @@ class _Connections:
             tunnel = await self._once((bastion.host, bastion.port, bastion.user), lambda: self._dial(bastion, None))
         return await self._dial(target.vm, tunnel)
 
-    async def _dial(
-        self, login: SshLogin, tunnel: asyncssh.SSHClientConnection | None
-    ) -> asyncssh.SSHClientConnection:
+    async def _dial(self, login: SshLogin, tunnel: asyncssh.SSHClientConnection | None) -> asyncssh.SSHClientConnection:
         host_key = asyncssh.import_public_key(login.host_key)
         client = await asyncssh.connect(
             login.host,
@@ -214,6 +211,10 @@ def _imported(private_key: str) -> asyncssh.SSHKey:
     if not private_key:
         raise ValueError("its private key is encrypted in the stack file, which only Pulumi can read")
     return asyncssh.import_private_key(private_key)
+
+
+def _text(printed: bytes | str | None) -> str:
+    return printed.decode(errors="replace") if isinstance(printed, bytes) else printed or ""
 
 
 def _problem(error: Exception, target: SshTarget, seconds: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from migration.decision import Refusal, Step, Wanted
 from migration.reader import PILOT_AGENT, Migration, Page, Sources, on_vm, step_of
+from observation.targets import targets
 from registration.reader import NO_ANSWER, ApiError, kubectl_run
 from settings import Problem, Settings, mesh_host
 from settings.problems import join

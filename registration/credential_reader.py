@@ -1,4 +1,4 @@
-"""Reads what `credentials` decides on: Secrets, marks, WorkloadEntries, and whether VMs answer.
+"""Reads what `credentials` decides on: Secrets, WorkloadEntries, and whether VMs answer.
 
 `python -m registration.credential_reader` takes a request on standard input and prints, by VM, the token that it is to
 have. It asks no more than it must: where every token was used and no certificate can have run out, once per namespace.
@@ -22,7 +22,6 @@ from registration.credentials import (
     Request,
     Wanted,
     declared_need,
-    may_need,
     name_before,
     need_if_cut_off,
     parse,
@@ -59,40 +58,38 @@ def read(request: Request, sources: Sources) -> dict[str, Wanted]:
     sources = replace(sources, get=functools.cache(sources.get))
     now, seconds = sources.now(), request.token_seconds
     secrets, readable = _secrets(request, sources)
-    records = {holder.vm.name: record_of(holder.vm, secrets, ()) for holder in request.holders}
-    doubtful = [holder for holder in request.holders if may_need(holder, records[holder.vm.name], seconds, now)]
+    if not readable:
+        # Who may not read Secrets cannot mint either: a preview with few rights shows what stands there.
+        return {holder.vm.name: Wanted(unread=True) for holder in request.holders}
+    records = {holder.vm.name: record_of(holder.vm, secrets) for holder in request.holders}
+    doubtful = [h for h in request.holders if need_if_cut_off(h, records[h.vm.name], seconds, now)]
     cut_off = _without_connection(doubtful, request, sources)
-    marked = [holder for holder in request.holders if not records[holder.vm.name].number or holder in cut_off]
-    if marked:
-        marks = _labelled("configmaps", marked, sources)
-        records |= {holder.vm.name: record_of(holder.vm, secrets, marks) for holder in marked}
     names = [holder.vm.name for holder in request.holders]
     needs = {
         h.vm.name: declared_need(h, records[h.vm.name], seconds, now)
         or name_before(h, records[h.vm.name], secrets, names)
         for h in request.holders
     }
-    lost = [h for h in cut_off if not needs[h.vm.name] and need_if_cut_off(h, records[h.vm.name], seconds, now)]
+    lost = [h for h in cut_off if not needs[h.vm.name]]
     for holder in _answering(lost, request, sources):
         needs[holder.vm.name] = need_if_cut_off(holder, records[holder.vm.name], seconds, now)
-    # Who may not read Secrets cannot mint either: a preview with few rights shows what stands there.
-    return {name: wanted(records[name], need if readable else "") for name, need in needs.items()}
+    return {name: wanted(records[name], need) for name, need in needs.items()}
 
 
 def _secrets(request: Request, sources: Sources) -> tuple[Objects, bool]:
     try:
-        return _labelled("secrets", request.holders, sources), True
+        return _labelled(request.holders, sources), True
     except ApiError as error:
         if "(Forbidden)" in str(error):
             return [], False
         raise
 
 
-def _labelled(kind: str, holders: Sequence[Holder], sources: Sources) -> Objects:
-    """The objects of a kind that are VMs' credentials: of their namespaces only, for a deployer that sees no others."""
+def _labelled(holders: Sequence[Holder], sources: Sources) -> Objects:
+    """The Secrets that are VMs' credentials: of their namespaces only, for a deployer that sees no others."""
     spaces = sorted({holder.vm.namespace for holder in holders})
     selector = quote(VM_LABEL, safe="")
-    paths = [f"/api/v1/namespaces/{space}/{kind}?labelSelector={selector}" for space in spaces]
+    paths = [f"/api/v1/namespaces/{space}/secrets?labelSelector={selector}" for space in spaces]
     return [item for path in paths for item in _items(sources, path)]
 
 
