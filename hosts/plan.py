@@ -313,7 +313,7 @@ def state_text(desired: DesiredHost) -> str:
         unit = environment.get_template(_ROUTES.lstrip("/"))
         managed[_ROUTES] = unit.render(helper=HELPER, routes=routes)
     lines = [
-        *(f"{key}: {_one_line(key, value)}" for key, value in settings),
+        *(f"{key}: {_one_line(key, value)}" for key, value in settings if value),
         *(f"{path}: {line}" for path, text in managed.items() for line in _lines(text)),
         "end",
     ]
