@@ -8,6 +8,7 @@ import pulumi
 from arguments.control_plane import cluster_access
 from arguments.namespaces import access_of
 from cluster.client import ApiError, Client
+from cluster.objects import Get
 from components.ca import digest
 from components.control_plane import Istiod, Mesh
 from components.hooks import Hooks
@@ -23,7 +24,7 @@ from hosts.sidecar_files import secret_ttl
 from observation import observe
 from observation.targets import target_of
 from registration import credential_reader, waves_reader
-from registration.credentials import Holder, Request, Wanted, certificate_seconds
+from registration.credentials import Holder, Wanted, certificate_seconds
 from registration.reader import tcp_probe
 from registration.stack import declared_vms
 from settings import Settings, in_cluster_domain, protocol_of, revision_of, routes_of, service_host
@@ -68,44 +69,42 @@ def workload_args(stack: Settings, name: str, after: Sequence[pulumi.Resource]) 
 
 
 def credentials(
-    stack: Settings, client: Client, control_plane: Mesh, workloads: Mapping[str, Workload], found: Mapping[str, Found]
+    stack: Settings, get: Get, control_plane: Mesh, workloads: Mapping[str, Workload], found: Mapping[str, Found]
 ) -> dict[str, Wanted]:
     """Which token each VM is to have, by what the cluster shows at this moment.
 
     In previews too: a new token is seen in the plan before it is minted.
     """
-    sources = credential_reader.Sources(get=client.get, probe=tcp_probe)
+    sources = credential_reader.Sources(get=get, probe=tcp_probe)
+    holders = _holders(stack, control_plane, workloads, found)
     try:
-        return credential_reader.read(_holders(stack, control_plane, workloads, found), sources)
+        return credential_reader.read(holders, 60 * stack.hosts.token_minutes, sources)
     except ApiError as error:
         raise pulumi.RunError(str(error)) from None
 
 
 def _holders(
     stack: Settings, control_plane: Mesh, workloads: Mapping[str, Workload], found: Mapping[str, Found]
-) -> Request:
+) -> list[Holder]:
     """Every VM that proves itself to istiod."""
     vms = declared_vms(stack)
     lives = {
         name: certificate_seconds(secret_ttl(workload.group, _istiod_of(stack, control_plane, name).mesh_config))
         for name, workload in workloads.items()
     }
-    return Request(
-        holders=tuple(
-            Holder(
-                vm=vms[name],
-                identity=_identity(stack, workloads[group], vm.address),
-                renew=name in stack.renew,
-                certificate_seconds=lives[group],
-                certificate_until=certificate.not_after if certificate else "",
-                bare=name in found and found[name].bare,
-            )
-            for group, workload in stack.workloads.items()
-            for name, vm in workload.meshed_vms.items()
-            for certificate in [found[name].certificate if name in found else None]
-        ),
-        token_seconds=60 * stack.hosts.token_minutes,
-    )
+    return [
+        Holder(
+            vm=vms[name],
+            identity=_identity(stack, workloads[group], vm.address),
+            renew=name in stack.renew,
+            certificate_seconds=lives[group],
+            certificate_until=certificate.not_after if certificate else "",
+            bare=name in found and found[name].bare,
+        )
+        for group, workload in stack.workloads.items()
+        for name, vm in workload.meshed_vms.items()
+        for certificate in [found[name].certificate if name in found else None]
+    ]
 
 
 def _istiod_of(stack: Settings, control_plane: Mesh, workload: str) -> Istiod:
@@ -119,12 +118,12 @@ def _identity(stack: Settings, workload: Workload, address: str) -> str:
     return f"{workload.identity} at {address}{under}"
 
 
-def rollout_args(stack: Settings, client: Client) -> RolloutArgs:
+def rollout_args(stack: Settings, get: Get) -> RolloutArgs:
     """Every VM with a sidecar, in the stack file's order."""
     declared = declared_vms(stack)
     vms = [declared[name] for workload in stack.workloads.values() for name in workload.meshed_vms]
     try:
-        standing = waves_reader.read(tuple(vms), client.get)
+        standing = waves_reader.read(vms, get)
     except ApiError as error:
         raise pulumi.RunError(str(error)) from None
     return RolloutArgs(

@@ -12,16 +12,20 @@ import json
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 import urllib3
 from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
+from kubernetes.config import ConfigException
+from kubernetes.stream.ws_client import websocket_call
 
+from cluster.deadline import within
 from cluster.errors import ApiError
 from cluster.login import log_in
+from cluster.objects import selecting
 
 __all__ = ["ApiError", "Client"]
 
@@ -51,10 +55,15 @@ class Client:
         """A client of the cluster in a kubeconfig; without one, of what kubectl would take."""
         return cls(kubeconfig, context)
 
-    def get(self, path: str) -> dict[str, Any] | None:
-        """The object, or the list, at a path; None where there is no such thing, nor such a kind."""
+    def get(self, path: str, seconds: float | None = None) -> dict[str, Any] | None:
+        """The object, or the list, at a path; None where there is no such thing, nor such a kind.
+
+        Args:
+            path: With its query, if any.
+            seconds: How long the answer may take, if less than usual.
+        """
         try:
-            return _parsed(self._request("GET", path))
+            return _parsed(self._request("GET", path, seconds=seconds))
         except ApiError as error:
             if error.status == 404:
                 return None
@@ -71,7 +80,7 @@ class Client:
             path: Of the list.
             selector: Labels that they must have, as `app=istiod`.
         """
-        found = self.get(_selecting(path, selector)) or {}
+        found = self.get(selecting(path, selector)) or {}
         return list(found.get("items") or ())
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,7 +94,7 @@ class Client:
     def delete(self, path: str, selector: str = "") -> None:
         """Delete an object, or with a selector those of a list; content where there is none."""
         try:
-            self._request("DELETE", _selecting(path, selector))
+            self._request("DELETE", selecting(path, selector))
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -103,8 +112,55 @@ class Client:
         made = self.post(f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token", body)
         return str(made["status"]["token"])
 
+    def exec(
+        self, namespace: str, pod: str, container: str, command: Sequence[str], seconds: float | None = None
+    ) -> str:
+        """What a command prints that runs in a pod's container.
+
+        Raises:
+            ApiError: It cannot be run, fails, or does not end in time; the message has what it says of that.
+        """
+        api, limit = self._logged_in(), self._seconds if seconds is None else seconds
+        where = f"pod {namespace}/{pod}"
+        query = [("command", part) for part in command] + [("container", container), ("stdout", "1"), ("stderr", "1")]
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/exec"
+        headers: dict[str, str] = {}
+        self._sign(api, headers, path, "GET", None)
+
+        def run() -> tuple[str, str, int]:
+            url = f"{api.configuration.host}{path}?{urlencode(query)}"
+            stream = websocket_call(api.configuration, "GET", url, headers=headers, _preload_content=False)
+            stream.run_forever(timeout=limit)
+            return stream.read_stdout(), stream.read_stderr(), stream.returncode
+
+        try:
+            output, errors, status = within(limit, run)
+        except TimeoutError:
+            raise ApiError(f"{where}: {command[0]} did not end within {limit:.3g} s") from None
+        except ApiException as error:
+            raise ApiError(
+                f"the Kubernetes API cannot run a command in {where}: {_refusal(str(error.reason))}"
+            ) from None
+        if status:
+            raise ApiError(f"{where}: {_last_line(errors) or f'{command[0]} ended with status {status}'}")
+        return output
+
+    def _sign(self, api: ApiClient, headers: dict[str, str], path: str, method: str, body: object) -> None:
+        """Count a request, and let it say who makes it; a login that has run out is renewed before."""
+        with self._lock:
+            self.requests += 1
+            try:
+                api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+            except (ConfigException, OSError) as error:
+                raise ApiError(f"the Kubernetes API cannot be logged in to any more: {error}; log in again") from None
+
     def _request(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, content: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        content: str = "application/json",
+        seconds: float | None = None,
     ) -> str:
         """What the API answers; it is asked again where it says that it is busy, and where a kept connection was dead.
 
@@ -112,27 +168,26 @@ class Client:
             ApiError: There is no answer within the deadline, or it is a refusal.
         """
         api = self._logged_in()
-        deadline = time.monotonic() + self._seconds
+        limit = self._seconds if seconds is None else max(seconds, 0.1)
+        deadline = time.monotonic() + limit
         again = method == "GET"
         while True:
             left = max(deadline - time.monotonic(), 0.1)
-            with self._lock:
-                self.requests += 1
-                headers = {"Accept": "application/json", "User-Agent": "istio-vm-mesh"}
-                if body is not None:
-                    headers["Content-Type"] = content
-                api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+            headers = {"Accept": "application/json", "User-Agent": "istio-vm-mesh"}
+            if body is not None:
+                headers["Content-Type"] = content
+            self._sign(api, headers, path, method, body)
             try:
                 url = api.configuration.host + path
                 answer = api.call_api(method, url, header_params=headers, body=body, _request_timeout=left)
                 text = str(answer.read(), "utf-8", "replace")
             except urllib3.exceptions.ProtocolError as error:
                 if not again:
-                    raise self._unreachable(error) from None
+                    raise self._unreachable(error, limit) from None
                 again = False
                 continue
             except (urllib3.exceptions.HTTPError, ApiException) as error:
-                raise self._unreachable(error) from None
+                raise self._unreachable(error, limit) from None
             wait = _seconds_to_wait(answer.headers.get("Retry-After"))
             if answer.status != _BUSY or time.monotonic() + wait > deadline:
                 break
@@ -156,7 +211,7 @@ class Client:
     def _host(self) -> str:
         return str(self._api.configuration.host) if self._api else "?"
 
-    def _unreachable(self, error: Exception) -> ApiError:
+    def _unreachable(self, error: Exception, limit: float) -> ApiError:
         where = f"the Kubernetes API at {self._host()}"
         if isinstance(error, urllib3.exceptions.ProxyError):
             return ApiError(
@@ -168,8 +223,7 @@ class Client:
             error, urllib3.exceptions.NewConnectionError
         ):
             return ApiError(
-                f"{where} did not answer within {self._seconds:g} s; check that it is up and that no firewall is "
-                "between"
+                f"{where} did not answer within {limit:.3g} s; check that it is up and that no firewall is between"
             )
         untrusted = re.search(r"certificate verify failed: ([^(]+)", str(error))
         if untrusted:
@@ -203,10 +257,6 @@ def _parsed(text: str) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
-def _selecting(path: str, selector: str) -> str:
-    return f"{path}?labelSelector={quote(selector, safe='')}" if selector else path
-
-
 def _seconds_to_wait(header: str | None) -> float:
     return float(header) if header and header.isdecimal() else 1.0
 
@@ -216,3 +266,13 @@ def _cause(error: BaseException) -> str:
     while inner := error.__cause__ or error.__context__:
         error = inner
     return str(getattr(error, "strerror", None) or getattr(error, "reason", None) or error).replace("\n", " ")
+
+
+def _refusal(text: str) -> str:
+    """What the API says where it refuses to open a stream: the library puts the answer's head and body into one line."""
+    match = re.search(r'"message":"((?:[^"\\]|\\.)*)"', text)
+    return str(json.loads(f'"{match[1]}"')) if match else text.split(" -+-+- ")[0].strip()
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from kubernetes.config import ConfigException, load_incluster_config
 from kubernetes.config.incluster_config import SERVICE_HOST_ENV_NAME, SERVICE_TOKEN_FILENAME
 from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
+from cluster.deadline import within
 from cluster.errors import ApiError
 
 LOGIN_SECONDS = 60.0
@@ -43,7 +43,13 @@ def log_in(kubeconfig: str | None, context: str | None, seconds: float = LOGIN_S
     configuration.connection_pool_maxsize = CONNECTIONS
     paths = _paths(kubeconfig)
     if paths:
-        _within(seconds, lambda: _load(paths, context, configuration))
+        try:
+            within(seconds, lambda: _load(paths, context, configuration))
+        except TimeoutError:
+            raise ApiError(
+                f"the Kubernetes API cannot be logged in to: the kubeconfig's login did not end within {seconds:g} s; "
+                "log in with kubectl first, or use a kubeconfig that asks nobody"
+            ) from None
     elif kubeconfig is None and os.environ.get(SERVICE_HOST_ENV_NAME) and Path(SERVICE_TOKEN_FILENAME).is_file():
         try:
             load_incluster_config(configuration)
@@ -138,25 +144,3 @@ def _login_failures() -> Iterator[list[str]]:
     finally:
         root.removeFilter(keep)
         root.removeHandler(silent)
-
-
-def _within(seconds: float, action: Any) -> None:
-    """Do something in another thread, since a login plugin has no deadline of its own."""
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            action()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise ApiError(
-            f"the Kubernetes API cannot be logged in to: the kubeconfig's login did not end within {seconds:g} s; "
-            "log in with kubectl first, or use a kubeconfig that asks nobody"
-        )
-    if raised:
-        raise raised[0]

@@ -6,7 +6,6 @@ cluster itself remembers which one is the last, and a plan stays the same until 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -180,24 +179,6 @@ def certificate_seconds(secret_ttl: str) -> int:
     total = sum(float(number) * _UNITS[unit] for number, unit in parts)
     whole = "".join(number + unit for number, unit in parts) == secret_ttl.removeprefix("+")
     return round(total) if whole and total >= 1 else DEFAULT_CERTIFICATE_SECONDS
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """Whose credentials to look at, and where."""
-
-    holders: tuple[Holder, ...]
-    token_seconds: int
-    kubeconfig: str | None = None
-    context: str | None = None
-    istio_namespace: str = "istio-system"
-
-
-def parse(text: str) -> Request:
-    """The request in a text that `registration.pipe.dump` has made."""
-    raw = json.loads(text)
-    holders = tuple(Holder(**{**holder, "vm": DeclaredVm(**holder["vm"])}) for holder in raw.pop("holders"))
-    return Request(holders=holders, **raw)
 
 
 def _age(record: Record, now: datetime) -> float:

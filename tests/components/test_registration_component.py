@@ -6,11 +6,11 @@ from typing import Any
 import pulumi
 from pulumi.output import UNKNOWN, Unknown
 from recording import Run, run
+from registration.request import parse
 
 from components.kubectl import ClusterAccess
 from components.registration import WAIT_SECONDS, Registration, RegistrationArgs
 from registration.ladder import DeclaredVm, Evidence
-from registration.request import parse
 
 VM = DeclaredVm(name="billing-1", namespace="vm-apps", workload="billing", address="10.77.0.21")
 CONFIRMED = '{"ready": true}'

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from registration.pipe import dump
 
 from registration import credential_reader
 from registration.credential_reader import Sources
@@ -33,7 +34,6 @@ from registration.credentials import (
     secret_name,
 )
 from registration.ladder import DeclaredVm, Reachability
-from registration.pipe import dump
 from registration.reader import ENTRIES, ApiError
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from registration.pipe import dump
 
 from registration.mesh_reader import Cluster, Unanswered, read
 from registration.mesh_state import Request, Workload, named, parse, sync_of, workload_state, worst
-from registration.pipe import dump
 
 ISTIOD = Workload(kind="deployments", namespace="istio-system", name="istiod")
 GATEWAY = Workload(kind="deployments", namespace="istio-system", name="istio-eastwestgateway")

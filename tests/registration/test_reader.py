@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from registration.pipe import dump
+from registration.request import Request
 
 from registration.ladder import DeclaredVm, Evidence, Reachability
-from registration.pipe import dump
 from registration.reader import ENTRIES, ApiError, Sources, kubectl_get, read, tcp_probe
-from registration.request import Request
 
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 ONE = DeclaredVm(name="billing-1", namespace="vm-apps", workload="billing", address="10.77.0.21", has_probe=True)

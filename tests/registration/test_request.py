@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from registration.ladder import DeclaredVm, Evidence, State, VmState
 from registration.pipe import dump
 from registration.request import Request, evidence_of, parse, report
+
+from registration.ladder import DeclaredVm, Evidence, State, VmState
 from registration.table import summary, table
 
 VM = DeclaredVm(name="billing-1", namespace="vm-apps", workload="billing", address="10.77.0.21", network="net1")

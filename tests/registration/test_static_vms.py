@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from registration.request import Request, evidence_of, report
 
 from registration.ladder import DeclaredVm, Evidence, Reachability
 from registration.reader import Sources, read
-from registration.request import Request, evidence_of, report
 
 VM = DeclaredVm(
     name="legacy-1", namespace="vm-apps", workload="billing", address="10.77.0.100", network="net1", static_port=8080

@@ -1,14 +1,10 @@
-"""The request that the reader gets and the report it gives, as plain JSON.
-
-The program hands the request over on standard input, so both ends of the pipe are described once, here.
-"""
+"""What the stack puts out under `registration`, and the evidence in it that only a VM's steps have. Pure."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from registration.ladder import DeclaredVm, Evidence, State, VmState, is_complete
@@ -18,28 +14,6 @@ CERTIFICATE_FIELDS = ("serial", "notAfter", "spiffe")
 
 AFTER_UP = "known after up"
 """Stands in a preview's plan where saying nothing would read as a certificate that is taken away."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """Whose registration to read, and where."""
-
-    vms: tuple[DeclaredVm, ...]
-    evidence: Mapping[str, Evidence]
-    """By VM name; a VM without an entry has shown nothing."""
-    kubeconfig: str | None = None
-    context: str | None = None
-    istio_namespace: str = "istio-system"
-    deadline_seconds: float = 0
-    """How long to wait for VMs that were set up; 0, as in a preview, does not wait."""
-
-
-def parse(text: str) -> Request:
-    """The request in a text that `registration.pipe.dump` has made."""
-    raw = json.loads(text)
-    vms = tuple(DeclaredVm(**vm) for vm in raw.pop("vms"))
-    evidence = {name: Evidence(**item) for name, item in raw.pop("evidence").items()}
-    return Request(vms=vms, evidence=evidence, **raw)
 
 
 def evidence_of(steps: Mapping[str, str | None], *, preview: bool) -> Evidence:
@@ -60,12 +34,20 @@ def evidence_of(steps: Mapping[str, str | None], *, preview: bool) -> Evidence:
     )
 
 
-def report(request: Request, states: Mapping[str, VmState]) -> dict[str, Any]:
-    """The output `registration`: it changes only when a VM's registration does."""
-    count = Counter(str(states[vm.name].state) for vm in request.vms)
+def report(
+    vms: Sequence[DeclaredVm], evidence: Mapping[str, Evidence], states: Mapping[str, VmState]
+) -> dict[str, Any]:
+    """The output `registration`: it changes only when a VM's registration does.
+
+    Args:
+        vms: All that are declared.
+        evidence: By VM name; a VM without an entry has shown nothing.
+        states: By VM name.
+    """
+    count = Counter(str(states[vm.name].state) for vm in vms)
     return {
         "summary": {str(state): count[state] for state in State if count[state]},
-        "vms": {vm.name: _vm_report(vm, states[vm.name], request.evidence.get(vm.name)) for vm in request.vms},
+        "vms": {vm.name: _vm_report(vm, states[vm.name], evidence.get(vm.name)) for vm in vms},
     }
 
 
