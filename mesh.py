@@ -56,7 +56,7 @@ def _kept(client: Client) -> authority.Authority:
     """The authority in the Secret that somebody else keeps; its private key stays there."""
     place = f"istio.caSecret.existing: Secret {ISTIO_NAMESPACE}/{SECRET}"
     found = _answered(lambda: client.get(f"/api/v1/namespaces/{ISTIO_NAMESPACE}/secrets/{SECRET}")) or {}
-    parts = {**(found.get("data") or {}), **({"ca-key.pem": "there"} if "ca-key.pem" in found.get("data", {}) else {})}
+    parts = {name: "" if name == "ca-key.pem" else text for name, text in (found.get("data") or {}).items()}
     missing = [name for name in FILES.values() if name not in parts]
     if missing:
         what = f"has no {', '.join(missing)}" if parts else "is not there"

@@ -269,7 +269,7 @@ def _cause(error: BaseException) -> str:
 
 
 def _refusal(text: str) -> str:
-    """What the API says where it refuses to open a stream: the library puts the answer's head and body into one line."""
+    """What the API says where it refuses a stream: the library puts the answer's head and body into one line."""
     match = re.search(r'"message":"((?:[^"\\]|\\.)*)"', text)
     return str(json.loads(f'"{match[1]}"')) if match else text.split(" -+-+- ")[0].strip()
 

@@ -81,7 +81,7 @@ async def _is_made(resource: pulumi.Resource) -> bool:
     """Whether a resource, or all that a chart consists of, was made; it waits until that is decided."""
     await resource.urn.future()
     if isinstance(resource, kubernetes.helm.v4.Chart):
-        return await resource.resources.is_known()
+        return bool(await resource.resources.is_known())
     return not isinstance(resource, pulumi.CustomResource) or await resource.id.is_known()
 
 

@@ -177,8 +177,8 @@ def ingress_address(points: Points) -> str:
     ips, names = points_of(points)
     if not ips and not names:
         raise pulumi.RunError(
-            f"ingressGateway: its load balancer has neither an IP nor a host name: {json.dumps(points)}, see what the cloud "
-            "says of it, or give ingressGateway.service: NodePort"
+            f"ingressGateway: its load balancer has neither an IP nor a host name: {json.dumps(points)}, see what the "
+            "cloud says of it, or give ingressGateway.service: NodePort"
         )
     return [*ips, *names][0]
 

@@ -46,7 +46,7 @@ class Registration(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: RegistrationArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("istiovm:index:Registration", name, None, opts)
-        # A coroutine, not `Output.all`: an Output would carry the steps' dependencies, and with one failed VM be unknown.
+        # A coroutine, not `Output.all`: that would carry the steps' dependencies, and with one failed VM be unknown.
         self.report = pulumi.Output.from_input(_read(args, preview=pulumi.runtime.is_dry_run()))
         self.register_outputs({"report": self.report})
 

@@ -128,10 +128,10 @@ async def remembered(found: Balancer | None) -> dict[str, Any]:
     return {"annotations": {IN_USE: await balancer_ip(found)}}
 
 
-def node_ip(found: Sequence[Mapping[str, Any]]) -> str:
+def node_ip(every_node: Sequence[Mapping[str, Any]]) -> str:
     """The address of the node that VMs can be meant to use; several, or none, are refused with what there is."""
     nodes: dict[str, dict[str, list[str]]] = {}
-    for node in found:
+    for node in every_node:
         kinds: dict[str, list[str]] = nodes.setdefault(node["metadata"]["name"], {})
         for address in node.get("status", {}).get("addresses") or ():
             kinds.setdefault(address["type"], []).append(address["address"])

@@ -50,6 +50,10 @@ class _Answers(mocks.Mocks):
                 self._asked.objects.append(inputs)
         return "", dict(args.inputs)
 
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        """Answer a command that is run at once: nothing was printed."""
+        return {"stdout": ""}, []
+
 
 class _NoCluster(Client):
     """A cluster in which there is nothing yet, not even Istio's kinds."""
@@ -81,7 +85,7 @@ def ask(stack: Settings, project: str = "istio-vm-mesh") -> Asked:
         _Answers(asked), project=project, stack="manifests", preview=True, logger=logging.getLogger("pulumi")
     )
     load, settings.load = settings.load, lambda: offline
-    connect, Client.connect = Client.connect, lambda *_: _NoCluster(None, None)  # type: ignore[method-assign,assignment]
+    connect, Client.connect = Client.connect, lambda *_: _NoCluster(None, None)  # type: ignore[method-assign]
 
     def program() -> None:
         runpy.run_path(str(PROGRAM))
