@@ -15,6 +15,7 @@ from components.gateways import EastWestGateway
 from components.ingress import IngressGateway
 from components.policies import Policies
 from components.registration import Registration, RegistrationArgs
+from components.registration_guard import ConfirmedEntries
 from components.revisions import RevisionTags
 from components.rollout import Rollout
 from components.services import MeshService
@@ -76,6 +77,10 @@ machines = {
     for workload in stack.workloads.values()
     for name in workload.meshed_vms
 }
+for name, workload in workloads.items():
+    if workload.guard:
+        steps = [machines[vm].confirmed for vm in stack.workloads[name].meshed_vms]
+        ConfirmedEntries(f"{name}-guard-confirmed", workload.guard, steps, on_cluster)
 registration = Registration(
     "registration",
     RegistrationArgs(
