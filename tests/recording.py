@@ -108,9 +108,7 @@ class Recorder(pulumi_mocks.MockMonitor):
                 delete_before_replace=request.deleteBeforeReplace,
                 retain_on_delete=request.retainOnDelete,
                 ignored=tuple(request.ignoreChanges),
-                hooked=frozenset(
-                    step for step in ("before_create", "before_update") if getattr(request.hooks, step)
-                ),
+                hooked=frozenset(step for step in ("before_create", "before_update") if getattr(request.hooks, step)),
                 size=len(str(request)) - len(str(request.object)),
             )
         lost = self.lost & set(request.dependencies)
