@@ -12,6 +12,7 @@ import pytest
 import yaml
 from stack import Kubectl, Stack, changes, eventually
 
+from hosts.plan import HELPER, STATE
 from lab.runtime import Lab
 from lab.spec import VmSpec
 from registration.credentials import ASKED, BARE, BECAUSE, RAN_OUT
@@ -20,7 +21,6 @@ pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(400)]
 
 VM = "billing-2"
 TOKEN = "/var/run/secrets/tokens/istio-token"
-HELPER = "/usr/local/lib/istio-vm-mesh/host"
 REPLACED = {"replace", "create-replacement", "delete-replaced"}
 """A replacement's steps in a plan."""
 REFUSED = "Unauthenticated|authentication failure"
@@ -193,12 +193,13 @@ def thief(lab: Lab) -> Iterator[VmSpec]:
 
 def test_a_stolen_token_registers_no_other_address(joined: Stack, lab: Lab, kubectl: Kubectl, thief: VmSpec) -> None:
     """The thief sets itself up as billing-1 is, with a token of its account, under its own address."""
-    program = on_vm(lab, "billing-1", f"cat {HELPER}").replace("10.77.0.21", thief.address)
-    digest = next(word for word in program.split() if word.startswith("digest=")).partition("=")[2]
+    program = on_vm(lab, "billing-1", f"cat {HELPER}")
+    desired = on_vm(lab, "billing-1", f"cat {STATE}/desired").replace("10.77.0.21", thief.address)
+    digest = desired.partition("\ndigest: ")[2].split()[0]
+    lab.vm_exec(thief.name, ["sh", "-c", "cat >/root/host"], stdin=program)
     bound = ("--bound-object-kind=Secret", f"--bound-object-name={secret_of(kubectl, 'billing-1')['name']}")
     token = kubectl("create", "token", "billing", "-n", "vm-apps", "--audience=istio-ca", "--duration=10m", *bound)
-    for argv, stdin in ((["sh", "/root/host", "configure"], ""), (["sh", HELPER, "enrol", digest], token)):
-        lab.vm_exec(thief.name, ["sh", "-c", "cat >/root/host"], stdin=program)
+    for argv, stdin in ((["sh", "/root/host", "configure"], desired), (["sh", HELPER, "enrol", digest], token)):
         done = lab.vm_exec(thief.name, argv, stdin=stdin, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
     # It has a certificate: the token is good. But istiod takes it in at no address of its own.

@@ -119,7 +119,8 @@ def recover(stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str]) ->
     assert set(found) == {vm["address"] for vm in stack.billing["vms"].values()}
     assert found.items() >= others.items(), "the others were left alone"
     for name in set(stack.billing["vms"]) & set(VMS):
-        half_done = "ls -d /tmp/istio-vm-mesh.* /var/lib/istio-vm-mesh/unconfirmed /*/*.istio-vm-mesh 2>/dev/null; true"
+        copies = "/tmp/istio-vm-mesh.* /run/istio-vm-mesh.?????? /root/.istio-vm-mesh-* /root/istio-vm-mesh-*"
+        half_done = f"ls -d {copies} /var/lib/istio-vm-mesh/unconfirmed /*/*.istio-vm-mesh 2>/dev/null; true"
         assert lab.vm_exec(name, ["sh", "-c", half_done]).stdout == ""
 
 
