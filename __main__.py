@@ -17,6 +17,7 @@ from components.hooks import Hooks
 from components.ingress import IngressGateway
 from components.policies import Policies
 from components.registration import Registration, RegistrationArgs
+from components.registration_guard import ConfirmedEntries
 from components.revisions import RevisionTags
 from components.rollout import turns
 from components.services import MeshService
@@ -83,6 +84,10 @@ machines = {
     for workload in stack.workloads.values()
     for name in workload.meshed_vms
 }
+for name, workload in workloads.items():
+    if workload.guard:
+        steps = [machines[vm].confirmed for vm in stack.workloads[name].meshed_vms]
+        ConfirmedEntries(f"{name}-guard-confirmed", workload.guard, steps, on_cluster)
 registration = Registration(
     "registration",
     RegistrationArgs(

@@ -1,7 +1,9 @@
 """What workloads, their VMs and their credentials get of a stack's settings."""
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pulumi
 
@@ -17,9 +19,10 @@ from components.ssh import agent_problem
 from components.vm_namespace import VmNamespace
 from components.vm_plan import VirtualMachineArgs
 from components.ways import Way
-from components.workload import StaticVm, Workload, WorkloadArgs
+from components.workload import StaticVm, Workload, WorkloadArgs, group_of_vm, workload_group
 from hosts.observe import Found
 from hosts.plan import Package, Route
+from hosts.registered import registered_entry, without_cloud
 from hosts.sidecar_files import secret_ttl
 from observation import observe
 from observation.targets import target_of
@@ -35,7 +38,12 @@ def workloads_args(
 ) -> dict[str, WorkloadArgs]:
     """Every workload."""
     return {
-        name: workload_args(stack, name, [*control_plane.ready, *namespaces[workload.namespace].ready])
+        name: guarded(
+            stack,
+            control_plane,
+            name,
+            workload_args(stack, name, [*control_plane.ready, *namespaces[workload.namespace].ready]),
+        )
         for name, workload in stack.workloads.items()
     }
 
@@ -57,7 +65,6 @@ def workload_args(stack: Settings, name: str, after: Sequence[pulumi.Resource]) 
         service_entry=host is not None and not in_cluster_domain(host),
         service_ports=service_ports,
         protocols={port: protocol_of(port) for port in service_ports},
-        guarded=[vm.address for vm in workload.meshed_vms.values()] if stack.istio.registration_guard else None,
         static_vms={
             vm_name: StaticVm(address=vm.address, labels=vm.labels, weight=vm.weight)
             for vm_name, vm in workload.vms.items()
@@ -66,6 +73,24 @@ def workload_args(stack: Settings, name: str, after: Sequence[pulumi.Resource]) 
         access=access_of(stack, workload.access, workload.ports),
         after=after,
     )
+
+
+def guarded(stack: Settings, control_plane: Mesh, name: str, args: WorkloadArgs) -> WorkloadArgs:
+    """The same workload, whose VMs register as the stack declares them, or not at all."""
+    if not stack.istio.registration_guard:
+        return args
+    group, config = workload_group(name, args), vm_mesh_config(stack, control_plane, name)
+    entries = {
+        vm.address: registered_entry(group_of_vm(group, vm.labels), config)
+        for vm in stack.workloads[name].meshed_vms.values()
+    }
+    return dataclasses.replace(args, guarded=entries)
+
+
+def vm_mesh_config(stack: Settings, control_plane: Mesh, workload: str) -> Mapping[str, Any]:
+    """The MeshConfig that the files of a workload's VMs are made from."""
+    config = _istiod_of(stack, control_plane, workload).mesh_config
+    return without_cloud(config) if stack.istio.registration_guard else config
 
 
 def credentials(
@@ -180,7 +205,7 @@ def machine_args(
         ssh=target_of(stack, name, vm.address),
         group=workload.group,
         labels=vm.labels,
-        mesh_config=istiod.mesh_config,
+        mesh_config=vm_mesh_config(stack, control_plane, group),
         cluster=stack.cluster.name,
         revision=revision,
         packages={

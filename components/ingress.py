@@ -142,8 +142,8 @@ def host_rules(rules: Sequence[Mapping[str, Any]], to: str, port: int | None) ->
     for rule in found:
         if "route" in rule:
             rule["route"] = [{**route, "destination": {**known, **route["destination"]}} for route in rule["route"]]
-        if "mirror" in rule:
-            rule["mirror"] = {**known, **rule["mirror"]}
+        if "mirrors" in rule:
+            rule["mirrors"] = [{**each, "destination": {**known, **each["destination"]}} for each in rule["mirrors"]]
     return found
 
 

@@ -8,7 +8,7 @@ be removed one after the other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +70,7 @@ class Turn:
         self._standing, self._turns, self._places = standing, turns, places
         self._desired: pulumi.Output[str]
         self._done: pulumi.Output[Any]
+        self._leaving: asyncio.Task[None]
 
     @property
     def went_back(self) -> str:
@@ -100,15 +101,12 @@ class Turn:
         refusal = halted(self._vm.workload, failed, waves)
         if not refusal:
             await self._places.acquire()
-            free: Awaitable[bool] = self._place_free()
-            pulumi.Output.from_input(free)
+            self._leaving = asyncio.ensure_future(self._leave_place())
         return refusal
 
-    async def _place_free(self) -> bool:
-        """Whether the VM has left its place; it has once its change has ended, one way or the other."""
+    async def _leave_place(self) -> None:
         await known(self._done)
         self._places.release()
-        return True
 
 
 def halted(workload: str, failed: Sequence[str], waves: Waves) -> str:

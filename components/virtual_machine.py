@@ -40,6 +40,8 @@ class VirtualMachine(pulumi.ComponentResource):
     Outputs: `steps`, each step's standard output by resource name.
     """
 
+    confirmed: pulumi.Resource
+    """The last step, which is there once the VM is in the mesh as the stack declares it."""
     steps: Mapping[str, pulumi.Output[Any]]
     """What shows how far the VM has come, in the order in which it happens; never secret."""
 
@@ -111,6 +113,7 @@ class VirtualMachine(pulumi.ComponentResource):
         if args.turn:
             args.turn.wants(host.apply(lambda desired: desired.configuration))
             args.turn.ends_with(confirmed.stdout)
+        self.confirmed = confirmed
         return {
             f"{name}-configure": configured.stdout,
             f"{name}-secret": token.id,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 
 from cluster.errors import ApiError
+from components.common import known
 from components.control_plane import certificate_digest
 from components.credential import CredentialArgs, mark_used, token_if_needed
 from components.entry import EntryArgs, back_or_why_not, leave, remember_attempt
@@ -42,10 +43,13 @@ class VmHooks:
     credential: CredentialArgs
     entry: EntryArgs
     host: pulumi.Output[DesiredHost]
+    """Unknown where something before it has failed: the steps' own commands say so then."""
 
     async def upload(self, _: pulumi.ResourceHookArgs) -> None:
         """Before `configure`: bring the VM the program and the packages that it does not have yet."""
-        desired = await self._desired()
+        desired = await known(self.host)
+        if desired is None:
+            return
         uploads = plan.uploads(desired)
         async with self._on_vm() as vm:
             there = await _said(vm, plan.present_command(uploads), COMMAND_SECONDS)
@@ -55,7 +59,9 @@ class VmHooks:
 
     async def leave_and_get_token(self, _: pulumi.ResourceHookArgs) -> None:
         """Before `enrol`: take a VM that serves otherwise out of the mesh, and bring it a token if it needs one."""
-        desired = await self._desired()
+        desired = await known(self.host)
+        if desired is None:
+            return
         await leave(self.args.client, self.entry, desired.configuration)
         token = await token_if_needed(self.args.client, self.credential, _root(desired))
         if token:
@@ -64,9 +70,9 @@ class VmHooks:
 
     async def come_back(self, args: pulumi.ResourceHookArgs) -> None:
         """Before `confirm` is run again: wait until a VM with a new configuration is in the mesh; or take it back."""
-        if not _changes(args.old_inputs, args.new_inputs):
+        desired = await known(self.host)
+        if desired is None or not _changes(args.old_inputs, args.new_inputs):
             return
-        desired = await self._desired()
         client, configuration = self.args.client, desired.configuration
         found, reason = await back_or_why_not(client, self.entry, configuration)
         if found is Seen.OTHER:
@@ -83,9 +89,10 @@ class VmHooks:
 
     async def mark_used(self, stdout: str) -> str:
         """After `confirm`, in whatever run that becomes known: let the Secret say that its token was used."""
-        if pulumi.runtime.is_dry_run():
+        desired = await known(self.host)
+        if pulumi.runtime.is_dry_run() or desired is None:
             return stdout
-        root = _root(await self._desired())
+        root = _root(desired)
         if self.args.wanted_token.used != root:
             try:
                 await mark_used(self.args.client, self.credential, root)
@@ -104,9 +111,6 @@ class VmHooks:
         except (Refused, SshError) as error:
             return f"it takes that back by itself ({error})"
         return (answer.errors.strip() or answer.output.strip()).splitlines()[-1]
-
-    async def _desired(self) -> DesiredHost:
-        return await self.host.future()  # type: ignore[return-value]
 
     @asynccontextmanager
     async def _on_vm(self) -> AsyncIterator[Conversation]:

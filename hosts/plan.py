@@ -22,6 +22,9 @@ _PARTS = (
     "settings", "common", "kind", "checks", "checks_network", "packages", "packages_deb", "packages_rpm", "restore",
     "routes", "configure", "sidecar", "takeback", "confirm", "remove", "observe", "main",
 )  # fmt: skip
+_HEAD = (
+    "#!/bin/sh\n# Brings this VM into a mesh and out of it again. Written by istio-vm-mesh, which overwrites changes.\n"
+)
 HELPER = "/usr/local/lib/istio-vm-mesh/host"
 """Where the program stays on a VM."""
 STATE = "/var/lib/istio-vm-mesh"
@@ -38,7 +41,7 @@ def _part(name: str) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if not re.match(r"\s*(# .*)?$", line))
 
 
-PROGRAM = "".join(map(_part, _PARTS)).encode()
+PROGRAM = (_HEAD + "".join(map(_part, _PARTS))).encode()
 """The host's program."""
 PROGRAM_DIGEST = hashlib.sha256(PROGRAM).hexdigest()
 _COPIED_PROGRAM = f".istio-vm-mesh-{PROGRAM_DIGEST[:16]}"

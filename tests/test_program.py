@@ -1,6 +1,7 @@
 """The whole program, run by the unmodified SDK against a monitor that records."""
 
 import json
+import re
 import runpy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -159,6 +160,8 @@ def test_the_bill_of_materials(done: Run) -> None:
         ("istiovm:index:Credentials", "credentials"),
         ("istiovm:index:RegistrationGuard", "billing-guard"),
         ("istiovm:index:RegistrationGuard", "ledger-guard"),
+        ("istiovm:index:ConfirmedEntries", "billing-guard-confirmed"),
+        ("istiovm:index:ConfirmedEntries", "ledger-guard-confirmed"),
         ("istiovm:index:Registration", "registration"),
         ("istiovm:index:Rollout", "rollout"),
         ("istiovm:index:Confirmation", "confirmation"),
@@ -223,8 +226,23 @@ def test_a_vm_waits_for_its_group_and_the_way_to_istiod(done: Run) -> None:
 def test_nothing_depends_on_another_vm(done: Run) -> None:
     vms = ("billing-1", "billing-2", "ledger-1")
     for resource in done.monitor.registered.values():
+        if resource.type.endswith(":ConfigMapPatch"):  # what the guard forgets once all of a workload are confirmed
+            continue
         needed = {vm for vm in vms for name in resource.dependency_names if name.startswith(f"{vm}-")}
         assert all(resource.name.startswith(vm) for vm in needed), (resource.name, needed)
+
+
+def test_the_guard_knows_what_vms_register_before_they_do_and_forgets_the_rest_after_the_last(done: Run) -> None:
+    files = done["billing-2-configure"].inputs["stdin"]
+    declared = done["billing-guard-entries"].inputs["data"]
+    lines = declared[f"entry.{declared['declared.10.77.0.22']}"].splitlines()
+    registered = json.loads(re.findall(r"ISTIO_METAJSON_LABELS='(.*?)'", files)[0])
+    del registered["istio-vm-mesh/configuration"]
+    assert lines[:-3] == [f"label {key}={value}" for key, value in sorted(registered.items())]
+    assert lines[-3:] == ["network=net1", "serviceAccount=billing", "locality="]
+    assert "CLOUD_PLATFORM='none'" in files, "else a cloud would say where the VM is"
+    assert "billing-guard-entries" in done["billing-2-configure"].dependency_names
+    assert done["billing-guard-confirmed-patch"].dependency_names == {"billing-1-returned", "billing-2-returned"}
 
 
 def test_no_secret_stands_where_it_can_be_read(done: Run) -> None:

@@ -1,5 +1,3 @@
-#!/bin/sh
-# Brings this machine into a mesh and out of it again. Written by istio-vm-mesh, which overwrites changes.
 set -eu
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # The protocol is the number by which the kernel knows our routes; none of those in iproute2's rt_protos.

@@ -6,6 +6,7 @@ import pulumi
 import pytest
 from recording import UNKNOWN, Run, public_text, run, secrets
 
+from arguments.traffic import http_rules
 from components.ingress import (
     Certificate,
     Host,
@@ -20,6 +21,7 @@ from components.ingress import (
     label_commands,
 )
 from components.kubectl import ClusterAccess
+from settings import HostTraffic
 
 HTTP = [{"route": [{"destination": {"host": "billing.vm-apps.svc.cluster.local", "port": {"number": 80}}}]}]
 PORTS = {"http": 80, "https": 443}
@@ -97,25 +99,31 @@ def test_a_host_is_led_into_the_mesh() -> None:
 
 
 def test_a_services_own_rules_hold_at_the_gateway_at_its_port() -> None:
-    split = [{"destination": {"host": "a", "subset": "v1"}, "weight": 9}, {"destination": {"host": "b"}, "weight": 1}]
-    rules = [
-        {"match": [{"uri": {"exact": "/x"}}], "route": split[:1], "mirror": {"host": "b"}, "timeout": "2s"},
-        {"route": [*split, {"destination": {"host": "c", "port": {"number": 1}}}]},
-    ]
-    assert host_rules(rules, "a", 80) == [
+    v1, b, c = {"subset": "v1"}, {"host": "b.example"}, {"host": "c.example", "port": 1}
+    traffic = {
+        "matches": [
+            {"path": {"exact": "/x"}, "routes": [v1], "mirror": {**b, "percent": 5}, "timeout": "2s"},
+            {"method": "PUT", "mirror": c},
+        ],
+        "routes": [{**v1, "weight": 70}, {**b, "weight": 20}, {**c, "weight": 10}],
+    }
+    at_v1 = {"destination": {"host": "a.example", "subset": "v1", "port": {"number": 80}}}
+    at_b = {"destination": {"host": "b.example", "port": {"number": 80}}}
+    at_c = {"destination": {"host": "c.example", "port": {"number": 1}}}
+    split = [{**at_v1, "weight": 70}, {**at_b, "weight": 20}, {**at_c, "weight": 10}]
+    assert host_rules(http_rules("a.example", HostTraffic.model_validate(traffic)), "a.example", 80) == [
         {
             "match": [{"uri": {"exact": "/x"}}],
-            "route": [{"destination": {"port": {"number": 80}, "host": "a", "subset": "v1"}, "weight": 9}],
-            "mirror": {"port": {"number": 80}, "host": "b"},
+            "route": [at_v1],
+            "mirrors": [{**at_b, "percentage": {"value": 5}}],
             "timeout": "2s",
         },
         {
-            "route": [
-                {"destination": {"port": {"number": 80}, "host": "a", "subset": "v1"}, "weight": 9},
-                {"destination": {"port": {"number": 80}, "host": "b"}, "weight": 1},
-                {"destination": {"host": "c", "port": {"number": 1}}},
-            ]
+            "match": [{"method": {"exact": "PUT"}}],
+            "route": split,
+            "mirrors": [{**at_c, "percentage": {"value": 100}}],
         },
+        {"route": split},
     ]
     assert host_rules((), "a", None) == [{"route": [{"destination": {"host": "a"}}]}]
     assert host_rules((), "a", 80) == [{"route": [{"destination": {"port": {"number": 80}, "host": "a"}}]}]

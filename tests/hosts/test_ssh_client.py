@@ -1,4 +1,4 @@
-"""Looking at VMs over ssh, against real ssh servers in this process: in parallel, verified, and within the deadline."""
+"""The program's ssh client, against real ssh servers in this process: in parallel, verified, and within deadlines."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 import asyncssh
 import pytest
-from pydantic import SecretStr
+from waiting import wait_for
 
+from hosts import ssh
+from hosts.login import SshLogin, SshTarget
 from hosts.observe import OBSERVE, Found
-from observation import reader
-from observation.reader import Answer, Target, ask, look
-from settings import Connection
-from settings.result import BastionLogin
+from hosts.ssh import Answer, SshError, ask, conversation
+from observation.reader import look
 
 HOST_KEY, OTHER_KEY, USER_KEY, STRANGER = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(4))
 ANSWER = "123 45\nrecord as it was\nend\n"
@@ -44,6 +44,11 @@ class Server:
         async def answer(process: asyncssh.SSHServerProcess[str]) -> None:
             self.commands.append(process.command or "")
             await asyncio.sleep(seconds)
+            if process.command == "count":
+                process.stdout.write(f"{len(await process.stdin.read())} bytes")
+                process.stderr.write("all of them")
+                process.exit(3)
+                return
             process.stdout.write(ANSWER)
             process.exit(0)
 
@@ -103,10 +108,12 @@ def server() -> Iterator[Server]:
         running.stop()
 
 
-def target(port: int, *, host_key: asyncssh.SSHKey = HOST_KEY, key: asyncssh.SSHKey = USER_KEY, **more: Any) -> Target:
-    private = SecretStr(key.export_private_key().decode())
-    connection = Connection(user="root", port=port, host_key=public(host_key), private_key=private, **more)
-    return Target(address="127.0.0.1", connection=connection)
+def target(
+    port: int, *, host_key: asyncssh.SSHKey = HOST_KEY, key: asyncssh.SSHKey = USER_KEY, bastion: SshLogin | None = None
+) -> SshTarget:
+    private = key.export_private_key().decode()
+    login = SshLogin(host="127.0.0.1", user="root", port=port, host_key=public(host_key), private_key=private)
+    return SshTarget(vm=login, bastion=bastion)
 
 
 def test_all_are_asked_at_once_by_one_connection_each(server: Server) -> None:
@@ -130,7 +137,7 @@ def test_one_that_hangs_costs_the_deadline_and_nothing_from_the_others(server: S
 
 
 def test_a_machine_that_is_off_costs_less(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(ssh, "CONNECT_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         address = full.getsockname()
         with socket.create_connection(address):  # the queue is full, and the kernel answers nobody else
@@ -148,8 +155,8 @@ def test_who_cannot_be_trusted_or_does_not_trust_is_reported(server: Server) -> 
             "other": target(port, host_key=OTHER_KEY),
             "stranger": target(port, key=STRANGER),
             "off": target(1),
-            "sealed": Target(
-                address="127.0.0.1", connection=Connection(user="root", port=1, host_key=public(HOST_KEY))
+            "sealed": SshTarget(
+                vm=SshLogin(host="127.0.0.1", user="root", port=1, host_key=public(HOST_KEY), private_key="")
             ),
         }
     )
@@ -173,8 +180,8 @@ def test_any_command_can_be_asked(server: Server) -> None:
 
 
 def test_vms_behind_a_bastion_share_one_connection_to_it(server: Server) -> None:
-    private = SecretStr(USER_KEY.export_private_key().decode())
-    bastion = BastionLogin(
+    private = USER_KEY.export_private_key().decode()
+    bastion = SshLogin(
         host="127.0.0.1", user="jump", port=server.start(), host_key=public(HOST_KEY), private_key=private
     )
     targets = {f"vm-{n}": target(server.start(), bastion=bastion) for n in range(3)}
@@ -192,3 +199,62 @@ def test_it_can_be_called_by_what_an_event_loop_runs(server: Server) -> None:
     loop = asyncio.new_event_loop()
     assert loop.run_until_complete(program()) == {"vm": Found(record=("as it was",))}
     loop.close()
+
+
+def converse(place: SshTarget, command: str, stdin: bytes = b"", seconds: float = 10) -> list[Answer]:
+    async def twice() -> list[Answer]:
+        async with conversation(place) as vm:
+            return [await vm.run(command, stdin=stdin, seconds=seconds) for _ in range(2)]
+
+    return wait_for(twice())
+
+
+def test_a_conversation_is_one_connection_for_all_its_commands(server: Server) -> None:
+    content = b"line\n" * 200_000
+    answer = Answer(status=3, output=f"{len(content)} bytes", errors="all of them")
+    assert converse(target(server.start()), "count", content) == [answer, answer]
+    assert server.logins == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"key": STRANGER}, "user root could not log in"),
+        ({"host_key": OTHER_KEY}, "another host key than the one that is expected"),
+        ({}, "no answer within 0.5 s"),
+    ],
+)
+def test_a_conversation_that_fails_says_where_and_why(server: Server, changes: Any, reason: str) -> None:
+    port = server.start(30)
+    with pytest.raises(SshError) as raised:
+        converse(target(port, **changes), "count", seconds=0.5)
+    assert str(raised.value) == f"ssh to 127.0.0.1:{port}: {reason}"
+
+
+def test_a_server_that_hangs_up_before_the_login_is_dialled_again(server: Server) -> None:
+    """As sshd does while many log in at once."""
+    behind = server.start()
+    refused = 0
+
+    async def main() -> Answer:
+        async def gate(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal refused
+            if refused < 2:
+                refused += 1
+                writer.close()
+                return
+            to_server, from_here = await asyncio.open_connection("127.0.0.1", behind)
+            await asyncio.gather(_pipe(reader, from_here), _pipe(to_server, writer))
+
+        listener = await asyncio.start_server(gate, "127.0.0.1", 0)
+        async with listener, conversation(target(listener.sockets[0].getsockname()[1])) as vm:
+            return await vm.run("uptime", seconds=10)
+
+    assert wait_for(main()) == Answer(status=0, output=ANSWER)
+    assert refused == 2
+
+
+async def _pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    while data := await source.read(65536):
+        sink.write(data)
+    sink.close()
