@@ -14,7 +14,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from cluster.client import Client
-from components.hooks import Refused, in_thread
+from components.hooks import in_thread
 from registration.credentials import BECAUSE, ENTRY, IDENTITY, RENEW, USED, VM_LABEL, Wanted, secret_name
 
 AUDIENCE = "istio-ca"
@@ -65,21 +65,22 @@ def secret_metadata(args: CredentialArgs) -> dict[str, Any]:
 
 
 def secret(args: CredentialArgs, opts: pulumi.ResourceOptions) -> kubernetes.core.v1.Secret:
-    """The Secret, which holds nothing."""
+    """The Secret, which holds nothing; one that the stack has already stays as it is where none was seen."""
+    if args.wanted.unseen:
+        opts.ignore_changes = ["metadata.name", f'metadata.annotations["{BECAUSE}"]']
     return kubernetes.core.v1.Secret(f"{args.vm}-secret", metadata=secret_metadata(args), type="Opaque", opts=opts)
 
 
 async def token_if_needed(client: Client, args: CredentialArgs, root: str) -> str:
     """A token for the VM; empty where it has been confirmed with one of this Secret, under this root of the mesh.
 
+    Empty as well where the Secret was deleted by hand: what is revoked so stays revoked until the VM is to be renewed.
+
     Raises:
         ApiError: The cluster gives no answer.
-        Refused: The Secret is not there.
     """
     found = await in_thread(client.get, args.secret_path)
-    if found is None:
-        raise Refused(f"Secret {args.namespace}/{args.secret_name} is not there any more; run pulumi refresh, then up")
-    if (found["metadata"].get("annotations") or {}).get(USED) == root:
+    if found is None or (found["metadata"].get("annotations") or {}).get(USED) == root:
         return ""
     return await in_thread(
         client.create_token,

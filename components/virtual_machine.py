@@ -7,7 +7,7 @@ when it does not run, at deletion, is a command.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pulumi
@@ -19,9 +19,9 @@ from components.departure import departure, departure_command
 from components.entry import entry_commands, withdraw
 from components.rollout import in_turn
 from components.ssh import connection_args
-from components.vm_hooks import VmHooks
+from components.vm_hooks import VmHooks, confirm_command
 from components.vm_plan import VirtualMachineArgs, credential_args, desired_host, entry_args, halt, refusal
-from hosts.plan import DesiredHost, configure, confirm, drain, enrol, take_down, unconfigure
+from hosts.plan import DesiredHost, configure, drain, enrol, take_down, unconfigure
 
 TAKING_BACK_SECONDS = 30
 """How long a VM may take to answer again after its time has run out."""
@@ -60,7 +60,6 @@ class VirtualMachine(pulumi.ComponentResource):
         )
         credential, place = credential_args(name, args), entry_args(name, args)
         hooks = VmHooks(name=name, args=args, credential=credential, entry=place, host=host)
-        unread = args.wanted_token.unread
 
         def on_host(text: Callable[[DesiredHost], str]) -> pulumi.Output[str]:
             return certain(host.apply(text), refusal(name))
@@ -68,12 +67,12 @@ class VirtualMachine(pulumi.ComponentResource):
         def child(*depends_on: pulumi.Resource, **options: Any) -> pulumi.ResourceOptions:
             return pulumi.ResourceOptions(parent=self, depends_on=list(depends_on), **options)
 
-        def step(hook: pulumi.ResourceHookBinding, *depends_on: pulumi.Resource) -> pulumi.ResourceOptions:
+        def step(*depends_on: pulumi.Resource, keeps: Sequence[str] = (), **options: Any) -> pulumi.ResourceOptions:
             # What was repaired last is known to the VM alone: one that does not answer keeps the command that it has.
+            ignored = [*keeps, *(["create"] if args.found.unknown else [])]
             # One that may leave without an answer is taken down by its departure.
-            ignored = ["create"] * bool(args.found.unknown) + ["stdin"] * unread
             retain = args.remove_unreachable or None
-            return child(*depends_on, hooks=hook, ignore_changes=ignored, retain_on_delete=retain)
+            return child(*depends_on, ignore_changes=ignored, retain_on_delete=retain, **options)
 
         configured = _on_host(
             f"{name}-configure",
@@ -85,19 +84,20 @@ class VirtualMachine(pulumi.ComponentResource):
             ),
             stdin=on_host(lambda desired: configure(desired).stdin),
             delete=on_host(unconfigure),
-            opts=step(args.hooks.before(f"{name}-configure", hooks.upload), *args.after),
+            opts=step(*args.after, hooks=args.hooks.before(f"{name}-configure", hooks.upload)),
         )
-        token = secret(credential, child(configured, ignore_changes=["metadata"] if unread else None))
+        token = secret(credential, child(configured))
         # Deleted before it is made anew: the VM has left under its old name when it registers under the new one.
         entry = _local(f"{name}-entry", **entry_commands(place), opts=child(configured, delete_before_replace=True))
+        # Not read on the VM: one that is to have another token enrols, and is confirmed, anew.
+        which, kept = credential.secret_name, ["stdin"] if args.wanted_token.unseen else []
         enrolled = _on_host(
             f"{name}-enrol",
             args,
             create=on_host(lambda desired: enrol(desired, args.found.mark).command),
-            # Not read there: a VM that is to have another token enrols anew.
-            stdin=credential.secret_name,
+            stdin=which,
             delete=on_host(drain),
-            opts=step(args.hooks.before(f"{name}-enrol", hooks.leave_and_get_token), entry, token),
+            opts=step(entry, token, keeps=kept, hooks=args.hooks.before(f"{name}-enrol", hooks.leave_and_get_token)),
         )
         self._departure(name, args, enrolled, child)
         confirmed = _on_host(
@@ -105,10 +105,9 @@ class VirtualMachine(pulumi.ComponentResource):
             args,
             # A VM that is locked out answers again when it has taken the start back, and then says so.
             outlast=args.confirm_within + TAKING_BACK_SECONDS,
-            create=on_host(lambda desired: confirm(desired, args.found.mark).command),
-            # Not read there: a VM with another token is confirmed anew, and one with another configuration waited for.
-            stdin=on_host(lambda desired: f"{credential.secret_name}\n{desired.configuration}"),
-            opts=step(args.hooks.before(f"{name}-confirm", hooks.come_back, create=False), enrolled),
+            create=on_host(lambda desired: confirm_command(desired, args.found.mark)),
+            stdin=which,
+            opts=step(enrolled, keeps=kept, hooks=args.hooks.before(f"{name}-confirm", hooks.come_back, create=False)),
         )
         if args.turn:
             args.turn.wants(host.apply(lambda desired: desired.configuration))

@@ -97,6 +97,8 @@ class VmHooks:
             try:
                 await mark_used(self.args.client, self.credential, root)
             except ApiError as error:
+                if error.status == 404:  # deleted by hand
+                    return stdout
                 pulumi.log.warn(f"VM {self.name} is confirmed, but its Secret does not say so: {error}; run up again")
         return stdout
 
@@ -131,9 +133,14 @@ async def _said(vm: Conversation, command: str, seconds: float, stdin: bytes | N
     return answer.output
 
 
+def confirm_command(desired: DesiredHost, mark: str) -> str:
+    """The command that confirms the VM; its last word, which the VM does not read, is the configuration."""
+    return f"{plan.confirm(desired, mark).command} {desired.configuration}"
+
+
 def _changes(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> bool:
-    """Whether the VM is to have another configuration, by what `confirm` was given and is given."""
-    before, after = (str((inputs or {}).get("stdin", "")).split("\n")[1:] for inputs in (old, new))
+    """Whether the VM is to have another configuration, by the commands that confirmed it and are to confirm it."""
+    before, after = (str((inputs or {}).get("create", "")).split(" ")[-1] for inputs in (old, new))
     return before != after
 
 

@@ -56,10 +56,7 @@ def read(holders: Sequence[Holder], token_seconds: int, sources: Sources) -> dic
     """
     sources = replace(sources, get=at_one_moment(sources.get))
     now, seconds = sources.now(), token_seconds
-    secrets, readable = _secrets(holders, sources)
-    if not readable:
-        # Who may not read Secrets cannot mint either: a preview with few rights shows what stands there.
-        return {holder.vm.name: Wanted(unread=True) for holder in holders}
+    secrets = _secrets(holders, sources)
     records = {holder.vm.name: record_of(holder.vm, secrets) for holder in holders}
     doubtful = [h for h in holders if need_if_cut_off(h, records[h.vm.name], seconds, now)]
     cut_off = _without_connection(doubtful, sources)
@@ -75,20 +72,16 @@ def read(holders: Sequence[Holder], token_seconds: int, sources: Sources) -> dic
     return {name: wanted(records[name], need) for name, need in needs.items()}
 
 
-def _secrets(holders: Sequence[Holder], sources: Sources) -> tuple[Objects, bool]:
-    try:
-        return _labelled(holders, sources), True
-    except ApiError as error:
-        if error.status == 403:
-            return [], False
-        raise
-
-
-def _labelled(holders: Sequence[Holder], sources: Sources) -> Objects:
+def _secrets(holders: Sequence[Holder], sources: Sources) -> Objects:
     """The Secrets that are VMs' credentials: of their namespaces only, for a deployer that sees no others."""
     spaces = sorted({holder.vm.namespace for holder in holders})
     paths = [selecting(f"/api/v1/namespaces/{space}/secrets", VM_LABEL) for space in spaces]
-    return [item for path in paths for item in items(sources.get, path)]
+    try:
+        return [item for path in paths for item in items(sources.get, path)]
+    except ApiError as error:
+        if error.status == 403:
+            return []
+        raise
 
 
 def _without_connection(doubtful: Sequence[Holder], sources: Sources) -> list[Holder]:

@@ -78,8 +78,9 @@ class Wanted:
     """Why it is not the first one."""
     used: str = ""
     """As in `Record`; empty for one that is to be minted."""
-    unread: bool = False
-    """Whether nobody may know, as in a preview with few rights, which shows what stands there."""
+    unseen: bool = False
+    """Whether no Secret of the VM's was seen: it is new, or its Secret was deleted by hand, or whoever previews may not
+    read Secrets, and so could not mint either. What the stack has already stays."""
 
 
 def secret_name(vm: str, number: int) -> str:
@@ -153,8 +154,8 @@ def need_if_cut_off(holder: Holder, record: Record, token_seconds: int, now: dat
 def wanted(record: Record, need: str) -> Wanted:
     """The token that a VM is to have: the one that it has, or the next one."""
     if need:
-        return Wanted(number=record.number + 1, because=need)
-    return Wanted(number=record.number or 1, because=record.because, used=record.used)
+        return Wanted(number=record.number + 1, because=need, unseen=not record.number)
+    return Wanted(number=record.number or 1, because=record.because, used=record.used, unseen=not record.number)
 
 
 def settled(pods: Iterable[Mapping[str, Any]], now: datetime, since: timedelta) -> bool:
