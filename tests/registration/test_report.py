@@ -1,46 +1,17 @@
-"""The pipe's two ends, and the evidence that goes through it."""
+"""The report, and the evidence that goes into it."""
 
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from registration.pipe import dump
-from registration.request import Request, evidence_of, parse, report
 
 from registration.ladder import DeclaredVm, Evidence, State, VmState
+from registration.report import evidence_of, report
 from registration.table import summary, table
 
 VM = DeclaredVm(name="billing-1", namespace="vm-apps", workload="billing", address="10.77.0.21", network="net1")
 CONFIRMED = 'starting\n{"ready": true, "certificate": {"serial": "0a", "notAfter": "2026-11-22T12:00:00Z"}}\n'
 CERTIFICATE = {"serial": "0a", "notAfter": "2026-11-22T12:00:00Z"}
-
-text = st.text(max_size=20)
-evidence = st.builds(
-    Evidence,
-    configured=st.booleans(),
-    confirmed=st.none() | st.dictionaries(text, text, max_size=2),
-    failed=st.none() | text,
-    pending=st.booleans(),
-    drift=text,
-)
-requests = st.builds(
-    Request,
-    vms=st.lists(
-        st.builds(DeclaredVm, name=text, namespace=text, workload=text, address=text, network=text), max_size=3
-    ).map(tuple),
-    evidence=st.dictionaries(text, evidence, max_size=3),
-    kubeconfig=st.none() | text,
-    context=st.none() | text,
-    deadline_seconds=st.integers(0, 100),
-)
-
-
-@given(requests)
-def test_parse_is_the_inverse_of_dump(request: Request) -> None:
-    assert parse(dump(request)) == request
-    assert "\n" not in dump(request)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +39,12 @@ def test_evidence_of(steps: dict[str, str | None], preview: bool, expected: Evid
 
 def two_vms() -> dict[str, Any]:
     other = DeclaredVm(name="billing-2", namespace="vm-apps", workload="billing", address="10.77.0.22", has_probe=True)
-    request = Request(
-        vms=(VM, other), evidence={VM.name: Evidence(configured=True, confirmed={"certificate": CERTIFICATE})}
-    )
+    evidence = {VM.name: Evidence(configured=True, confirmed={"certificate": CERTIFICATE})}
     states = {
         VM.name: VmState(state=State.REGISTERED, since="2026-11-21T11:00:00.5Z"),
         other.name: VmState(state=State.UNREACHABLE, reason="silent", hint="turn it on"),
     }
-    return report(request, states)
+    return report([VM, other], evidence, states)
 
 
 def test_summary_counts_states_in_the_ladders_order() -> None:
@@ -89,7 +58,7 @@ def test_complete_depends_on_the_probe() -> None:
 
 def test_a_preview_takes_no_certificate_away_that_will_be_read_again() -> None:
     pending = {VM.name: Evidence(pending=True)}
-    (vm,) = report(Request(vms=(VM,), evidence=pending), {VM.name: VmState(state=State.HEALTHY)})["vms"].values()
+    (vm,) = report([VM], pending, {VM.name: VmState(state=State.HEALTHY)})["vms"].values()
     assert vm["certificate"] == "known after up"
 
 
