@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 from stack import Kubectl, Stack, changes, eventually
 
+from components.registration_guard import (
+    CONFIRMED,
+    DECLARED,
+    RegistrationGuardArgs,
+    binding_spec,
+    guard_data,
+    guard_name,
+    policy_spec,
+)
 from hosts.plan import HELPER, STATE
+from hosts.registered import RegisteredEntry
 from lab.runtime import Lab
 from lab.spec import VmSpec
 
@@ -152,6 +162,57 @@ def test_the_guard_lets_istiod_mark_an_entry_that_is_on_its_way_out(joined: Stac
         kubectl("annotate", *place, "istio.io/disconnectedAt=now")
     finally:
         kubectl("delete", *place)
+
+
+def crowd(vms: int, version: str) -> RegistrationGuardArgs:
+    """A workload of VMs each with labels of its own."""
+    return RegistrationGuardArgs(
+        namespace="default",
+        group="crowd",
+        entries={
+            f"10.78.{number // 250}.{number % 250}": RegisteredEntry(
+                labels={"version": version, **{f"example.com/{key}-of-vm": f"{key}-{number}" for key in "abcdef"}},
+                network="net1",
+                service_account="crowd",
+                locality="eu/a",
+            )
+            for number in range(vms)
+        },
+    )
+
+
+@pytest.mark.parametrize("vms", [500, 1000])
+def test_the_guard_of_many_vms_is_taken_and_judges(joined: Stack, kubectl: Kubectl, vms: int) -> None:
+    """Nothing is shared: neither between VMs, nor between what is declared and what was confirmed."""
+    now, before = crowd(vms, "v2"), crowd(vms, "v1")
+    name = {"name": guard_name(now)}
+    policy = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": name}
+    objects = [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {**name, "namespace": "istio-system"},
+            "data": guard_data(now, DECLARED) | guard_data(before, CONFIRMED),
+        },
+        {**policy, "spec": policy_spec(now)},
+        {**policy, "kind": "ValidatingAdmissionPolicyBinding", "spec": binding_spec(now)},
+    ]
+    everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+
+    def judged(guard: RegistrationGuardArgs, address: str) -> str:
+        """What is said of the last VM's entry, at an address."""
+        last = list(guard.entries.values())[-1]
+        spec = {"address": address, "labels": dict(last.labels), "network": "net1"}
+        return admitted(kubectl, {**spec, "serviceAccount": "crowd", "locality": "eu/a"}, "crowd", "default")
+
+    kubectl("apply", "--server-side", "-f", "-", stdin=everything)
+    try:
+        own, other = list(now.entries)[-1], next(iter(now.entries))
+        eventually(lambda: "has the address 10.79.0.1" in judged(now, "10.79.0.1"), seconds=10, what="it is in force")
+        assert judged(now, own) == judged(before, own) == ""
+        assert "registers with label example.com/a-of-vm=a-" in judged(now, other)
+    finally:
+        kubectl("delete", "-f", "-", stdin=everything)
 
 
 @pytest.fixture
