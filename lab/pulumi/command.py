@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, plugin_pb2, provider_pb2, provider_pb2_grpc
 
-from lab.pulumi.shell import CommandError, Job, Step, local
+from lab.pulumi.shell import CommandError, Job, local
 from lab.pulumi.start import UNLIMITED
 
 Values = Mapping[str, Any]
@@ -51,7 +51,8 @@ class Command(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc]
 
     def __init__(self, engine: engine_pb2_grpc.EngineStub) -> None:
         self._engine = engine
-        self._cancelled: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._stops: set[asyncio.Future[str]] = set()
+        self._cancelled = False
 
     async def GetPluginInfo(self, request: Any, context: Any) -> Any:
         """Tell whose behaviour this is."""
@@ -67,8 +68,9 @@ class Command(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc]
 
     async def Cancel(self, request: Any, context: Any) -> Any:
         """End what runs here and what waits to connect; a command elsewhere runs to its end."""
-        if not self._cancelled.done():
-            self._cancelled.set_result("context canceled")
+        self._cancelled = True
+        for stop in self._stops:
+            _end(stop, "context canceled")
         return empty_pb2.Empty()
 
     async def Check(self, request: Any, context: Any) -> Any:
@@ -96,8 +98,8 @@ class Command(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc]
         type_, inputs = await _resource(request, context), _read(request.properties)
         outputs = {} if type_ == _COPY else dict.fromkeys(_STREAMS, _UNKNOWN if request.preview else "")
         if not request.preview:
-            async with self._step(context, request.urn, request.timeout) as step:
-                outputs.update(await _run(step, type_, inputs, inputs.get("create"), {}))
+            async with self._job(context, request.urn, request.timeout) as job:
+                outputs.update(await _run(job, type_, inputs, inputs.get("create"), {}))
         name = "" if type_ == _COPY else request.urn.split("::", 3)[3]
         return provider_pb2.CreateResponse(id=name + secrets.token_hex(4), properties=_struct({**inputs, **outputs}))
 
@@ -106,9 +108,9 @@ class Command(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc]
         type_, old, inputs = await _resource(request, context), _read(request.olds), _read(request.news)
         outputs = {key: old[key] for key in _STREAMS if key in old}
         if not request.preview:
-            async with self._step(context, request.urn, request.timeout) as step:
-                outputs.update(await _run(step, type_, inputs, inputs.get("update", inputs.get("create")), old))
-        elif _outputs_unknown(type_, old, inputs):
+            async with self._job(context, request.urn, request.timeout) as job:
+                outputs.update(await _run(job, type_, inputs, inputs.get("update", inputs.get("create")), old))
+        elif _outputs_unknown(old, inputs):
             outputs = dict.fromkeys(outputs, _UNKNOWN)
         return provider_pb2.UpdateResponse(properties=_struct({**inputs, **outputs}))
 
@@ -116,8 +118,8 @@ class Command(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc]
         """Run `delete`, over the connection that was stored with the resource; a copy stays."""
         old = _read(request.properties)
         if "delete" in old:
-            async with self._step(context, request.urn, request.timeout) as step:
-                await _run(step, await _resource(request, context), old, old["delete"], old)
+            async with self._job(context, request.urn, request.timeout) as job:
+                await _run(job, await _resource(request, context), old, old["delete"], old)
         return empty_pb2.Empty()
 
     async def Read(self, request: Any, context: Any) -> Any:
@@ -131,41 +133,39 @@ class Command(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc]
         inputs = _read(request.args)
         if failures := _failures(_RUN, inputs):
             return provider_pb2.InvokeResponse(failures=failures)
-        async with self._step(context) as step:
-            outputs = await _run(step, _RUN, inputs, inputs["command"], {})
+        async with self._job(context) as job:
+            outputs = await _run(job, _RUN, inputs, inputs["command"], {})
         return provider_pb2.InvokeResponse(**{"return": _struct({**inputs, **outputs})})
 
     @asynccontextmanager
-    async def _step(self, context: Any, urn: str = "", timeout: float = 0) -> AsyncIterator[Step]:
-        """Give a step its means, and the engine its error."""
+    async def _job(self, context: Any, urn: str = "", timeout: float = 0) -> AsyncIterator[Job]:
+        """Give a job its means, and the engine its error."""
         loop = asyncio.get_running_loop()
         stop: asyncio.Future[str] = loop.create_future()
+        self._stops.add(stop)
+        if self._cancelled:
+            _end(stop, "context canceled")
+        timer = loop.call_later(int(timeout), _end, stop, "context deadline exceeded") if timeout else None
 
-        def end(reason: str) -> None:
-            if not stop.done():
-                stop.set_result(reason)
+        async def report(line: str) -> None:
+            await self._engine.Log(engine_pb2.LogRequest(severity="INFO", urn=urn, message=line, ephemeral=True))
 
-        def cancel(cancelled: asyncio.Future[str]) -> None:
-            end(cancelled.result())
-
-        if self._cancelled.done():
-            cancel(self._cancelled)
-        self._cancelled.add_done_callback(cancel)
-        timer = loop.call_later(int(timeout), end, "context deadline exceeded") if timeout else None
         try:
-            yield Step(stop=stop, report=partial(self._report, urn))
+            yield Job(stop=stop, report=report)
         except CommandError as error:
             await context.abort(grpc.StatusCode.UNKNOWN, str(error))
         finally:
-            self._cancelled.remove_done_callback(cancel)
+            self._stops.discard(stop)
             if timer:
                 timer.cancel()
 
-    async def _report(self, urn: str, line: str) -> None:
-        await self._engine.Log(engine_pb2.LogRequest(severity="INFO", urn=urn, message=line, ephemeral=True))
+
+def _end(stop: asyncio.Future[str], reason: str) -> None:
+    if not stop.done():
+        stop.set_result(reason)
 
 
-async def _run(step: Step, type_: str, inputs: Values, command: Any, old: Values) -> dict[str, str]:
+async def _run(job: Job, type_: str, inputs: Values, command: Any, old: Values) -> dict[str, str]:
     """Run a command, or copy; return what it printed."""
     given, before = _reveal(inputs), _reveal(old)
     if type_ in (_COPY, _REMOTE):
@@ -173,21 +173,20 @@ async def _run(step: Step, type_: str, inputs: Values, command: Any, old: Values
     if type_ == _COPY:
         if _differences([before.get("source"), before.get("remotePath")], [given["source"], given["remotePath"]]):
             source = given["source"].get("text") or Path(given["source"]["path"])
-            await ssh.copy(given["connection"], source, given["remotePath"], step)
+            await ssh.copy(given["connection"], source, given["remotePath"], job)
         return {}
     if command is None:
         return {}
     environment = dict(given.get("environment", {}))
     if given.get("addPreviousOutputInEnv", True):
         environment |= {f"PULUMI_COMMAND_{key.upper()}": before[key] for key in _STREAMS if before.get(key)}
-    job = Job(
+    job = replace(
+        job,
         command=_reveal(command),
-        report=step.report,
-        stop=step.stop,
         stdin=given.get("stdin", ""),
         environment=environment,
-        log=_LOGGED.get(given.get("logging"), (True, True)),
-        interpreter=given.get("interpreter") or ("/bin/sh", "-c"),
+        log=_LOGGED.get(given.get("logging"), job.log),
+        interpreter=given.get("interpreter") or job.interpreter,
         folder=given.get("dir"),
     )
     return await (ssh.remote(given["connection"], job) if type_ == _REMOTE else local(job))
@@ -221,10 +220,9 @@ def _connection(given: Any) -> Any:
     return {**_DEFAULTS, **given, **proxy, **{key: _secret(given[key]) for key in _SECRETS if key in given}}
 
 
-def _outputs_unknown(type_: str, old: Values, inputs: Values) -> bool:
+def _outputs_unknown(old: Values, inputs: Values) -> bool:
     """Tell whether a preview knows no outputs: an input is unknown, or not what it was. A new input does not count."""
-    _, required, optional = _INPUTS[type_]
-    changed = any(key in old and old[key] != inputs.get(key) for key in (*required, *optional))
+    changed = any(value != inputs.get(key) for key, value in old.items() if key not in _STREAMS)
     return changed or any(_reveal(value) == _UNKNOWN for value in inputs.values())
 
 

@@ -26,8 +26,10 @@ PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
 
-def run(program: str, settings: dict[str, Any], config: dict[str, str], secret_keys: list[str]) -> int:
+def run(folder: str, argv: list[str], settings: dict[str, Any], config: dict[str, str], secret_keys: list[str]) -> int:
     """Run a program to its end and return its exit code."""
+    os.chdir(folder)
+    sys.argv = argv
     set_all_config(config, secret_keys)
     configure(Settings(**settings))
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # futures that a failed program leaves behind
@@ -36,13 +38,15 @@ def run(program: str, settings: dict[str, Any], config: dict[str, str], secret_k
     loop.set_default_executor(ThreadPoolExecutor(4 * max(settings["parallel"], 1)))
 
     def start() -> None:
-        runpy.run_path(program, run_name="__main__")
+        runpy.run_path(argv[0], run_name="__main__")
 
     try:
         loop.run_until_complete(run_in_stack(start))
     except pulumi.RunError as error:
         pulumi.log.error(str(error))
         return 1
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
     except Exception as error:
         pulumi.log.error(f"Program failed with an unhandled exception:\n{_trace(error)}")
         return SHOWN
@@ -62,14 +66,8 @@ def _trace(error: Exception) -> str:
 if __name__ == "__main__":
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a program without its engine may wait for ever
     text = sys.stdin.read() or sys.exit()  # the host ended without need for a program
-    given = json.loads(text)
     sys.path.pop(0)  # this file's folder
-    os.chdir(given.pop("pwd"))
-    sys.argv = [given["program"], *given.pop("args")]
-    try:
-        code = run(**given)
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    code = run(**json.loads(text))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # threads that wait for nothing would hold the process

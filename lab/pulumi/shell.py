@@ -4,7 +4,7 @@ import asyncio
 import codecs
 import os
 import signal
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL, PIPE, create_subprocess_exec
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,22 +16,15 @@ class CommandError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class Job:
     """One thing that the engine wants done."""
 
     report: Callable[[str], Awaitable[None]]
     """Shows a line of progress."""
     stop: asyncio.Future[str]
-    """Has the reason as soon as the step is to end: its time is up, or the run was cancelled."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job(Step):
-    """A command to run."""
-
-    command: str
+    """Has the reason as soon as the job is to end: its time is up, or the run was cancelled."""
+    command: str = ""
     stdin: str = ""
-    """Text for standard input, which is closed after it."""
     environment: Mapping[str, str] = field(default_factory=dict)
     log: tuple[bool, bool] = (True, True)
     """Whether lines of standard output and of standard error are reported as they come."""
@@ -63,7 +56,7 @@ class Output:
             if self._job.log[stream]:
                 *lines, begun = (begun + decoder.decode(data)).split("\n")
                 for line in lines:
-                    await self._job.report(line)
+                    await self._job.report(line.removesuffix("\r"))
         if begun:
             await self._job.report(begun)
 
@@ -87,14 +80,14 @@ async def local(job: Job) -> dict[str, str]:
     output, environment = Output(job), {**os.environ, **job.environment}
     if job.stop.done():
         raise output.error(job.stop.result())
-    arguments, stdin = (*job.interpreter, job.command), PIPE if job.stdin else DEVNULL
+    words, stdin = (*job.interpreter, job.command), PIPE if job.stdin else DEVNULL
     try:
-        process = await asyncio.create_subprocess_exec(
-            *arguments, env=environment, cwd=job.folder, stdin=stdin, stdout=PIPE, stderr=PIPE
+        process = await create_subprocess_exec(
+            *words, env=environment, cwd=job.folder, stdin=stdin, stdout=PIPE, stderr=PIPE
         )
     except OSError as error:
-        what = f"chdir {job.folder}" if error.filename == job.folder else f"fork/exec {job.interpreter[0]}"
-        raise output.error(f"{what}: {lower(error)}") from None
+        call = f"chdir {job.folder}" if error.filename == job.folder else f"fork/exec {words[0]}"
+        raise output.error(go_error(call, error)) from None
 
     def kill(_: object = None) -> None:
         if process.returncode is None:
@@ -111,9 +104,9 @@ async def local(job: Job) -> dict[str, str]:
     return output.texts()
 
 
-def lower(error: OSError) -> str:
-    """Return what the system says, as Go writes it."""
-    return os.strerror(error.errno).lower() if error.errno else str(error)
+def go_error(call: str, error: Exception) -> str:
+    """Write a system's error as Go does."""
+    return f"{call}: {os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else error}"
 
 
 def _quote(text: str) -> str:
