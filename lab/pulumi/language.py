@@ -10,11 +10,9 @@ from typing import Any
 
 import grpc
 from google.protobuf import empty_pb2
-from pulumi.runtime.proto import language_pb2, language_pb2_grpc
+from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
 
 _PROGRAM = str(Path(__file__).with_name("program.py"))
-_SHOWN = 32
-"""The program's exit code when the user has seen what went wrong."""
 
 
 class Language(language_pb2_grpc.LanguageRuntimeServicer):
@@ -25,22 +23,22 @@ class Language(language_pb2_grpc.LanguageRuntimeServicer):
         self._ahead: asyncio.Task[Process] | None = asyncio.create_task(_start())
         self._running: Process | None = None
 
+    async def GetPluginInfo(self, request: Any, context: Any) -> Any:
+        return plugin_pb2.PluginInfo()
+
     async def GetRequiredPackages(self, request: Any, context: Any) -> Any:
         """Require nothing ahead: plugins are found on PATH when a resource needs them."""
         return language_pb2.GetRequiredPackagesResponse()
 
     async def Cancel(self, request: Any, context: Any) -> Any:
-        """Interrupt the program."""
         if self._running is not None and self._running.returncode is None:
             self._running.send_signal(signal.SIGINT)
         return empty_pb2.Empty()
 
     async def Run(self, request: Any, context: Any) -> Any:
-        """Run the program to its end."""
         process = self._running = await (self._ahead or _start())
         self._ahead = None
-        settings = {
-            **{key: getattr(request, key) for key in ("project", "stack", "parallel", "organization")},
+        settings = {key: getattr(request, key) for key in ("project", "stack", "parallel", "organization")} | {
             "monitor": request.monitor_address,
             "engine": self._engine,
             "dry_run": request.dryRun,
@@ -54,8 +52,8 @@ class Language(language_pb2_grpc.LanguageRuntimeServicer):
             "secret_keys": list(request.configSecretKeys),
         }
         await process.communicate(json.dumps(given).encode())
-        if process.returncode in (0, _SHOWN):
-            return language_pb2.RunResponse(bail=process.returncode == _SHOWN)
+        if process.returncode in (0, 32):  # 32: the user has seen what went wrong
+            return language_pb2.RunResponse(bail=process.returncode == 32)
         return language_pb2.RunResponse(error=f"program exited with non-zero exit code: {process.returncode}")
 
 

@@ -274,10 +274,9 @@ class TestCopy:
         assert not (server.home / "preview").exists()
 
     def test_a_failure(self, provider: Provider, server: Server, tmp_path: Path) -> None:
-        missing = self.inputs(server, asset(tmp_path / "missing", "6"), "x")
-        with pytest.raises(Failed, match=f"^open {tmp_path}/missing: no such file or directory$"):
-            provider.create(COPY, missing)
+        with pytest.raises(Failed, match=r"[Nn]o such file or directory"):
+            provider.create(COPY, self.inputs(server, asset(tmp_path / "missing", "6"), "x"))
         (server.home / "blocked").touch()
         (tmp_path / "file").touch()
-        with pytest.raises(Failed, match=r"^failed to create parent directories for blocked/there: "):
+        with pytest.raises(Failed, match=r"^failed to create .* blocked/there: "):
             provider.create(COPY, self.inputs(server, asset(tmp_path / "file", "7"), "blocked/there"))
