@@ -56,7 +56,13 @@ def read(holders: Sequence[Holder], token_seconds: int, sources: Sources) -> dic
     """
     sources = replace(sources, get=at_one_moment(sources.get))
     now, seconds = sources.now(), token_seconds
-    secrets = _secrets(holders, sources)
+    try:
+        secrets = _secrets(holders, sources)
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        # Who may not read Secrets cannot mint either: a preview with few rights shows what stands there.
+        return {holder.vm.name: Wanted(unseen=True) for holder in holders}
     records = {holder.vm.name: record_of(holder.vm, secrets) for holder in holders}
     doubtful = [h for h in holders if need_if_cut_off(h, records[h.vm.name], seconds, now)]
     cut_off = _without_connection(doubtful, sources)
@@ -69,19 +75,14 @@ def read(holders: Sequence[Holder], token_seconds: int, sources: Sources) -> dic
     lost = [h for h in cut_off if not needs[h.vm.name]]
     for holder in _answering(lost, sources):
         needs[holder.vm.name] = need_if_cut_off(holder, records[holder.vm.name], seconds, now)
-    return {name: wanted(records[name], need) for name, need in needs.items()}
+    return {h.vm.name: wanted(h, records[h.vm.name], needs[h.vm.name], now) for h in holders}
 
 
 def _secrets(holders: Sequence[Holder], sources: Sources) -> Objects:
     """The Secrets that are VMs' credentials: of their namespaces only, for a deployer that sees no others."""
     spaces = sorted({holder.vm.namespace for holder in holders})
     paths = [selecting(f"/api/v1/namespaces/{space}/secrets", VM_LABEL) for space in spaces]
-    try:
-        return [item for path in paths for item in items(sources.get, path)]
-    except ApiError as error:
-        if error.status == 403:
-            return []
-        raise
+    return [item for path in paths for item in items(sources.get, path)]
 
 
 def _without_connection(doubtful: Sequence[Holder], sources: Sources) -> list[Holder]:

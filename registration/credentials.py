@@ -151,11 +151,18 @@ def need_if_cut_off(holder: Holder, record: Record, token_seconds: int, now: dat
     return RAN_OUT if left <= margin else ""
 
 
-def wanted(record: Record, need: str) -> Wanted:
-    """The token that a VM is to have: the one that it has, or the next one."""
+def wanted(holder: Holder, record: Record, need: str, now: datetime) -> Wanted:
+    """The token that a VM is to have: the one that it has, or the next one.
+
+    Where there is no Secret, nobody knows what the last number was: a VM that is to be renewed gets one that none had.
+    """
+    if not record.number:
+        if holder.renew:
+            return Wanted(number=int(f"{now:%Y%m%d}"), because=ASKED)
+        return Wanted(because=need, unseen=True)
     if need:
-        return Wanted(number=record.number + 1, because=need, unseen=not record.number)
-    return Wanted(number=record.number or 1, because=record.because, used=record.used, unseen=not record.number)
+        return Wanted(number=record.number + 1, because=need)
+    return Wanted(number=record.number, because=record.because, used=record.used)
 
 
 def settled(pods: Iterable[Mapping[str, Any]], now: datetime, since: timedelta) -> bool:

@@ -10,13 +10,23 @@ from typing import Any
 import pytest
 from stack import Kubectl, Stack, changes, eventually
 
+from components.registration_guard import (
+    CONFIRMED,
+    DECLARED,
+    RegistrationGuardArgs,
+    binding_spec,
+    guard_data,
+    guard_name,
+    policy_spec,
+)
+from hosts.plan import HELPER, STATE
+from hosts.registered import RegisteredEntry
 from lab.runtime import Lab
 from lab.spec import VmSpec
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
 VM, ADDRESS = "billing-2", "10.77.0.22"
-HELPER = "/usr/local/lib/istio-vm-mesh/host"
 LOG = "/var/log/istio/istio.log"
 ENVIRONMENT = "/var/lib/istio/envoy/cluster.env"
 SAID = f"the VM of workload billing at {ADDRESS} registers with "
@@ -154,6 +164,57 @@ def test_the_guard_lets_istiod_mark_an_entry_that_is_on_its_way_out(joined: Stac
         kubectl("delete", *place)
 
 
+def crowd(vms: int, version: str) -> RegistrationGuardArgs:
+    """A workload of VMs each with labels of its own."""
+    return RegistrationGuardArgs(
+        namespace="default",
+        group="crowd",
+        entries={
+            f"10.78.{number // 250}.{number % 250}": RegisteredEntry(
+                labels={"version": version, **{f"example.com/{key}-of-vm": f"{key}-{number}" for key in "abcdef"}},
+                network="net1",
+                service_account="crowd",
+                locality="eu/a",
+            )
+            for number in range(vms)
+        },
+    )
+
+
+@pytest.mark.parametrize("vms", [500, 1000])
+def test_the_guard_of_many_vms_is_taken_and_judges(joined: Stack, kubectl: Kubectl, vms: int) -> None:
+    """Nothing is shared: neither between VMs, nor between what is declared and what was confirmed."""
+    now, before = crowd(vms, "v2"), crowd(vms, "v1")
+    name = {"name": guard_name(now)}
+    policy = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": name}
+    objects = [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {**name, "namespace": "istio-system"},
+            "data": guard_data(now, DECLARED) | guard_data(before, CONFIRMED),
+        },
+        {**policy, "spec": policy_spec(now)},
+        {**policy, "kind": "ValidatingAdmissionPolicyBinding", "spec": binding_spec(now)},
+    ]
+    everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+
+    def judged(guard: RegistrationGuardArgs, address: str) -> str:
+        """What is said of the last VM's entry, at an address."""
+        last = list(guard.entries.values())[-1]
+        spec = {"address": address, "labels": dict(last.labels), "network": "net1"}
+        return admitted(kubectl, {**spec, "serviceAccount": "crowd", "locality": "eu/a"}, "crowd", "default")
+
+    kubectl("apply", "--server-side", "-f", "-", stdin=everything)
+    try:
+        own, other = list(now.entries)[-1], next(iter(now.entries))
+        eventually(lambda: "has the address 10.79.0.1" in judged(now, "10.79.0.1"), seconds=10, what="it is in force")
+        assert judged(now, own) == judged(before, own) == ""
+        assert "registers with label example.com/a-of-vm=a-" in judged(now, other)
+    finally:
+        kubectl("delete", "-f", "-", stdin=everything)
+
+
 @pytest.fixture
 def tampered(joined: Stack, lab: Lab, kubectl: Kubectl) -> Iterator[None]:
     """A declared VM out of the mesh, whose root may change its files; afterwards it is as it was, and back."""
@@ -263,14 +324,16 @@ def thief(lab: Lab) -> Iterator[VmSpec]:
 
 def test_a_stolen_token_registers_no_other_address(joined: Stack, lab: Lab, kubectl: Kubectl, thief: VmSpec) -> None:
     """The thief sets itself up as billing-1 is, with a token of its account, under its own address."""
-    program = on_vm(lab, "billing-1", f"cat {HELPER}").replace("10.77.0.21", thief.address)
-    digest = next(word for word in program.split() if word.startswith("digest=")).partition("=")[2]
+    program = on_vm(lab, "billing-1", f"cat {HELPER}")
+    desired = on_vm(lab, "billing-1", f"cat {STATE}/desired").replace("10.77.0.21", thief.address)
+    digest = desired.partition("\ndigest: ")[2].split()[0]
     names = kubectl("get", "secrets", "-n", "vm-apps", "-l", "istio-vm-mesh/vm=billing-1", "-o", "name")
     secret = names.strip().removeprefix("secret/")
     bound = ("--bound-object-kind=Secret", f"--bound-object-name={secret}")
     token = kubectl("create", "token", "billing", "-n", "vm-apps", "--audience=istio-ca", "--duration=10m", *bound)
-    for argv, stdin in ((["sh", "/root/host", "configure"], ""), (["sh", HELPER, "enrol", digest], token)):
-        lab.vm_exec(thief.name, ["sh", "-c", "cat >/root/host"], stdin=program)
+    lab.vm_exec(thief.name, ["sh", "-c", "cat >/root/host"], stdin=program)
+    enrol = [["sh", HELPER, "take-token", digest], ["sh", HELPER, "enrol", digest]]
+    for argv, stdin in zip([["sh", "/root/host", "configure"], *enrol], [desired, token, ""], strict=True):
         done = lab.vm_exec(thief.name, argv, stdin=stdin, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
     # It has a certificate: the token is good. But istiod takes it in at no address of its own.

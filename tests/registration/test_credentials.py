@@ -107,7 +107,6 @@ SAME = Wanted(number=1)
 
 def test_a_new_vm_gets_its_first_token() -> None:
     assert World().one() == SAME
-    assert World().one(replace(HOLDER, renew=True)) == SAME
 
 
 def test_a_vm_of_another_name_gets_its_first_token_and_the_plan_says_so() -> None:
@@ -212,12 +211,15 @@ def test_of_a_token_it_is_known_whether_it_was_used_and_of_none_that_none_was_se
     assert World([thing(2, used="r")]).wanted(replace(HOLDER, renew=True))["billing-1"].used == ""
     for world in (World(), World(FORBIDDEN)):
         assert world.wanted(HOLDER)["billing-1"] == Wanted(number=1, unseen=True)
+    asks = replace(HOLDER, renew=True)
+    assert World(FORBIDDEN).wanted(asks)["billing-1"] == Wanted(number=1, unseen=True)
+    assert World().wanted(asks)["billing-1"] == Wanted(number=20261121, because=ASKED), "a number that none had"
 
 
 def test_a_secret_that_is_going_is_none() -> None:
     going = thing()
     going["metadata"]["deletionTimestamp"] = NOW.isoformat()
-    assert World([going]).one(replace(HOLDER, renew=True)) == SAME
+    assert World([going]).wanted(HOLDER)["billing-1"].unseen
 
 
 def test_names_that_begin_alike_are_told_apart() -> None:
