@@ -130,11 +130,17 @@ class Client:
         def run() -> tuple[str, str, int]:
             url = f"{api.configuration.host}{path}?{urlencode(query)}"
             stream = websocket_call(api.configuration, "GET", url, headers=headers, _preload_content=False)
-            stream.run_forever(timeout=limit)
-            return stream.read_stdout(), stream.read_stderr(), stream.returncode
+            try:
+                stream.run_forever(timeout=limit)
+                if stream.is_open():
+                    raise TimeoutError
+                return stream.read_stdout(), stream.read_stderr(), stream.returncode
+            finally:
+                stream.sock.shutdown()
 
         try:
-            output, errors, status = within(limit, run)
+            # The stream ends itself in time; a connection that cannot be made does not.
+            output, errors, status = within(limit + 1, run)
         except TimeoutError:
             raise ApiError(f"{where}: {command[0]} did not end within {limit:.3g} s") from None
         except ApiException as error:
@@ -270,8 +276,11 @@ def _cause(error: BaseException) -> str:
 
 def _refusal(text: str) -> str:
     """What the API says where it refuses a stream: the library puts the answer's head and body into one line."""
-    match = re.search(r'"message":"((?:[^"\\]|\\.)*)"', text)
-    return str(json.loads(f'"{match[1]}"')) if match else text.split(" -+-+- ")[0].strip()
+    status, *_, body = text.split(" -+-+- ", 2)
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, TypeError, KeyError):
+        return status
 
 
 def _last_line(text: str) -> str:

@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from recording import UNKNOWN, Run, public_text, run, secrets
 
 from cluster.client import ApiError, Client
 from cluster.objects import ENTRIES
+from components.control_plane import certificate_digest
 from registration import reader
 from registration.ladder import Reachability
 
@@ -101,8 +103,17 @@ READY = {
     "status": {"observedGeneration": 1, "updatedReplicas": 1, "readyReplicas": 1},
 }
 ISTIOD = {"metadata": {"name": "istiod-1"}, "status": {"phase": "Running"}}
+KINDS = ("cluster", "listener", "endpoint", "route")
 SYNCED = dict.fromkeys(["cds", "lds", "eds", "rds"], "SYNCED")
 DENIED = ApiError('admission webhook "validation.istio.io" denied the request: no hosts', status=400)
+
+
+def secret(vm: str) -> dict[str, Any]:
+    """What a VM's token is bound to, as it was left by a run that confirmed the VM."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    annotations = {"istio-vm-mesh/used": certificate_digest(ROOT)}
+    metadata = {"name": f"istio-vm-{vm}", "namespace": "vm-apps", "creationTimestamp": now, "annotations": annotations}
+    return {"metadata": metadata}
 
 
 def points(**ingress: str) -> dict[str, Any]:
@@ -115,20 +126,17 @@ def cluster(
 ) -> FakeCluster:
     """A cluster that the program looks at; the arguments are those of `run_program`."""
     entries_now = iter([{"items": list(serving)}])
-    synced = {
-        f"{kind}_{what}": "1" for kind in ("cluster", "listener", "endpoint", "route") for what in ("sent", "acked")
-    }
-    proxies = [
-        {"proxy": f"{vm}.vm-apps", "istio_version": "1.31.1", **synced}
-        for workload in STACK["workloads"].values()
-        for vm in workload["vms"]
-    ]
+    synced = {f"{kind}_{what}": "1" for kind in KINDS for what in ("sent", "acked")}
+    vms = [vm for workload in STACK["workloads"].values() for vm in workload["vms"]]
+    proxies = [{"proxy": f"{vm}.vm-apps", "istio_version": "1.31.1", **synced} for vm in vms]
 
     def answer(path: str) -> Any:
         if path in answers:
             return answers[path]
         if path == ENTRIES:  # once before anything changes, then at the end
             return next(entries_now, {"items": entries(*there)})
+        if path.endswith("/secrets?labelSelector=istio-vm-mesh%2Fvm"):
+            return {"items": [secret(vm) for vm in vms]}
         if path.endswith("/configmaps/istio-ca-root-cert"):
             return None if preview else {"data": {"root-cert.pem": ROOT}}
         if path == GATEWAY:

@@ -7,6 +7,7 @@ import pytest
 from recording import Run
 from test_program import STACK, project, run_program
 
+from hosts.login import SshTarget
 from hosts.observe import Found
 from observation import reader
 
@@ -29,8 +30,8 @@ def observed(project: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Found]
     """What the program finds on its VMs, for a test to fill."""
     found: dict[str, Found] = {}
 
-    def look(targets: Mapping[str, reader.Target]) -> dict[str, Found]:
-        assert {name: target.address for name, target in targets.items()} == {
+    def look(targets: Mapping[str, SshTarget]) -> dict[str, Found]:
+        assert {name: target.vm.host for name, target in targets.items()} == {
             "billing-1": "10.77.0.21",
             "billing-2": "10.77.0.22",
             "ledger-1": "10.77.0.23",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +28,14 @@ class Answer:
     body: Any
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    after: float = 0
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What a stream brings: channel 1 is standard output, 2 standard error, 3 how it ended."""
+
+    sent: Sequence[tuple[int, str]]
     after: float = 0
 
 
@@ -51,7 +61,7 @@ class Api:
 
     port: int
     authority: Authority
-    answers: dict[str, Callable[[], Answer]] = field(default_factory=dict)
+    answers: dict[str, Callable[[], Any]] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
 
     @property
@@ -123,6 +133,9 @@ def _handler() -> type[BaseHTTPRequestHandler]:
             body = json.loads(text) if text else None
             api.seen.append(Seen(self.command, self.path, headers, body, subject, self.client_address))
             made = api.answers.get(self.path)
+            if made and "sec-websocket-key" in headers and isinstance(frames := made(), Frames):
+                self._stream(headers, frames)
+                return
             answer = made() if made else refusal(404, "NotFound", "the server could not find the requested resource")
             time.sleep(answer.after)
             data = answer.body.encode() if isinstance(answer.body, str) else json.dumps(answer.body).encode()
@@ -131,6 +144,23 @@ def _handler() -> type[BaseHTTPRequestHandler]:
                 self.send_header(key.replace("_", "-"), value)
             self.end_headers()
             self.wfile.write(data)
+
+        def _stream(self, headers: Mapping[str, str], frames: Frames) -> None:
+            """Answer as the API does to `exec`: the first byte of each frame says what it belongs to."""
+            magic = headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+            self.send_response(101)
+            self.send_header("Upgrade", "websocket")
+            self.send_header("Connection", "Upgrade")
+            self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(magic.encode()).digest()).decode())
+            self.send_header("Sec-WebSocket-Protocol", "v4.channel.k8s.io")
+            self.end_headers()
+            time.sleep(frames.after)
+            for channel, text in frames.sent:
+                data = bytes([channel]) + text.encode()
+                length = bytes([len(data)]) if len(data) < 126 else bytes([126]) + len(data).to_bytes(2, "big")
+                self.wfile.write(b"\x82" + length + data)
+            self.wfile.write(b"\x88\x00")
+            self.close_connection = True
 
         do_POST = do_PATCH = do_DELETE = do_GET
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from api_server import TOKEN, Answer, Api, refusal, serving
+from api_server import TOKEN, Answer, Api, Frames, refusal, serving
 from tls import Authority
 
 from cluster.client import ApiError, Client
@@ -194,6 +194,47 @@ def test_says_that_a_proxy_does_not_answer(api: Api) -> None:
         f"the Kubernetes API at {api.server} cannot be reached through the proxy: Connection refused; "
         "check proxy-url, HTTPS_PROXY"
     )
+
+
+EXEC = "/api/v1/namespaces/ns/pods/a/exec?command=say&command=it%27s&container=c&stdout=1&stderr=1"
+SUCCESS = (3, '{"status": "Success"}')
+FAILURE = (3, '{"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": "7"}]}}')
+
+
+def test_runs_a_command_in_a_pod(api: Api, client: Client) -> None:
+    api.answers[EXEC] = lambda: Frames([(1, "one\n"), (2, "noise\n"), (1, "two\n" * 100), SUCCESS])
+    assert client.exec("ns", "a", "c", ["say", "it's"]) == "one\n" + "two\n" * 100
+    assert api.seen[0].headers["authorization"] == f"Bearer {TOKEN}"
+    assert client.requests == 1
+
+
+@pytest.mark.parametrize(
+    ("frames", "told"),
+    [
+        ([(2, "noise\nno such host\n"), FAILURE], "pod ns/a: no such host"),
+        ([FAILURE], "pod ns/a: say ended with status 7"),
+    ],
+)
+def test_says_what_a_command_fails_with(api: Api, client: Client, frames: list[tuple[int, str]], told: str) -> None:
+    api.answers[EXEC] = lambda: Frames(frames)
+    with pytest.raises(ApiError) as caught:
+        client.exec("ns", "a", "c", ["say", "it's"])
+    assert str(caught.value) == told
+
+
+def test_does_not_wait_for_a_command_for_ever(api: Api, client: Client) -> None:
+    api.answers[EXEC] = lambda: Frames([SUCCESS], after=2)
+    with pytest.raises(ApiError) as caught:
+        client.exec("ns", "a", "c", ["say", "it's"], seconds=0.3)
+    assert str(caught.value) == "pod ns/a: say did not end within 0.3 s"
+
+
+def test_says_why_a_command_cannot_be_run(api: Api, client: Client) -> None:
+    message = 'pods "a" is forbidden: User "ci" cannot create resource "pods/exec" in API group ""'
+    api.answers[EXEC] = lambda: refusal(403, "Forbidden", message)
+    with pytest.raises(ApiError) as caught:
+        client.exec("ns", "a", "c", ["say", "it's"])
+    assert str(caught.value) == f"the Kubernetes API cannot run a command in pod ns/a: {message}"
 
 
 def test_waits_where_the_api_is_busy(api: Api, client: Client) -> None:
