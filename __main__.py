@@ -16,7 +16,7 @@ from components.gateways import EastWestGateway
 from components.hooks import Hooks
 from components.ingress import IngressGateway
 from components.policies import Policies
-from components.registration import Registration, RegistrationArgs
+from components.registration import Registration
 from components.registration_guard import ConfirmedEntries
 from components.revisions import RevisionTags
 from components.rollout import turns
@@ -25,8 +25,6 @@ from components.traffic import TrafficPolicy
 from components.virtual_machine import VirtualMachine
 from components.vm_namespace import VmNamespace
 from components.workload import Workload
-from registration.reader import live_sources
-from registration.stack import declared_vms
 
 stack = settings.load()
 access = arguments.cluster_access(stack)
@@ -47,6 +45,8 @@ if problem := arguments.agent_warning(stack):
     pulumi.log.warn(problem)
 moves = arguments.migration_steps(stack, client)
 found = arguments.look_at_hosts(stack)
+before = at_one_moment(client.get)
+places = turns(arguments.rollout_args(stack, before))
 control_plane: Mesh = (
     ExistingControlPlane("istio", arguments.existing_args(stack, client.get, istio), on_cluster)
     if istio
@@ -70,9 +70,8 @@ services = {
     name: MeshService(name, arguments.service_args(stack, name, control_plane, namespaces), on_cluster)
     for name in stack.services
 }
-before = at_one_moment(client.get)
 tokens = arguments.credentials(stack, before, control_plane, workloads, found)
-places, hooks = turns(arguments.rollout_args(stack, before)), Hooks()
+hooks = Hooks()
 machines = {
     name: VirtualMachine(
         name,
@@ -88,16 +87,7 @@ for name, workload in workloads.items():
     if workload.guard:
         steps = [machines[vm].confirmed for vm in stack.workloads[name].meshed_vms]
         ConfirmedEntries(f"{name}-guard-confirmed", workload.guard, steps, on_cluster)
-registration = Registration(
-    "registration",
-    RegistrationArgs(
-        sources=live_sources(client),
-        vms=list(declared_vms(stack).values()),
-        steps={name: machine.steps for name, machine in machines.items()}
-        | {name: steps for workload in workloads.values() for name, steps in workload.static_steps.items()},
-        drift={name: vm.summary for name, vm in found.items()},
-    ),
-)
+registration = Registration("registration", arguments.registration_args(stack, client, machines, workloads, found))
 confirmation = Confirmation("confirmation", arguments.confirmation_args(stack, client, gateway, registration.report))
 
 for name, value in outputs.of(

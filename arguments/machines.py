@@ -14,8 +14,10 @@ from cluster.objects import Get
 from components.ca import digest
 from components.control_plane import Istiod, Mesh
 from components.hooks import Hooks
+from components.registration import RegistrationArgs
 from components.rollout import RolloutArgs, Turn
 from components.ssh import agent_problem
+from components.virtual_machine import VirtualMachine
 from components.vm_namespace import VmNamespace
 from components.vm_plan import VirtualMachineArgs
 from components.ways import Way
@@ -28,7 +30,7 @@ from observation import observe
 from observation.targets import target_of
 from registration import credential_reader, waves_reader
 from registration.credentials import Holder, Wanted, certificate_seconds
-from registration.reader import tcp_probe
+from registration.reader import live_sources, tcp_probe
 from registration.stack import declared_vms
 from settings import Settings, in_cluster_domain, protocol_of, revision_of, routes_of, service_host
 
@@ -229,4 +231,21 @@ def machine_args(
         remove_unreachable=stack.hosts.remove_unreachable if vm.remove_unreachable is None else vm.remove_unreachable,
         turn=turns[name],
         after=[*way.ready, *namespaces[stack.workloads[group].namespace].ready, *workload.ready],
+    )
+
+
+def registration_args(
+    stack: Settings,
+    client: Client,
+    machines: Mapping[str, VirtualMachine],
+    workloads: Mapping[str, Workload],
+    found: Mapping[str, Found],
+) -> RegistrationArgs:
+    """Every VM, and what its steps put out."""
+    static = {name: steps for workload in workloads.values() for name, steps in workload.static_steps.items()}
+    return RegistrationArgs(
+        sources=live_sources(client),
+        vms=list(declared_vms(stack).values()),
+        steps={name: machine.steps for name, machine in machines.items()} | static,
+        drift={name: vm.summary for name, vm in found.items()},
     )

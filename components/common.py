@@ -70,16 +70,12 @@ def observed(
                 raise pulumi.RunError(f"{what} after {WAIT_SECONDS:g} s")
             await asyncio.sleep(POLL_SECONDS)
 
-    async def known() -> bool:
-        return True
-
-    depends_on = set[pulumi.Resource]() if pulumi.runtime.is_dry_run() else set(made)
-    return pulumi.Output(depends_on, value(), known())
+    awaited = [] if pulumi.runtime.is_dry_run() else [resource.urn for resource in made]
+    return pulumi.Output.all(*awaited).apply(lambda _: value())
 
 
 async def _is_made(resource: pulumi.Resource) -> bool:
     """Whether a resource, or all that a chart consists of, was made; it waits until that is decided."""
-    await resource.urn.future()
     if isinstance(resource, kubernetes.helm.v4.Chart):
         return bool(await resource.resources.is_known())
     return not isinstance(resource, pulumi.CustomResource) or await resource.id.is_known()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
+from fake_cluster import FakeCluster
 from google.protobuf.json_format import MessageToDict
 from pulumi.runtime import mocks as pulumi_mocks
 from pulumi.runtime.proto import resource_pb2
@@ -132,6 +133,8 @@ class Run:
 
     monitor: Recorder
     values: dict[str, Any] = field(default_factory=dict)
+    cluster: FakeCluster = field(default_factory=FakeCluster)
+    """The cluster that the program looked at."""
 
     def __getitem__(self, name: str) -> Registered:
         return self.monitor.registered[name]
