@@ -26,6 +26,7 @@ FORGOTTEN_SECONDS = 2
 """How long after an entry's end the mesh may still send requests to its VM: istiod gathers changes for 0.1 s, and tells
 the proxies then (`PILOT_DEBOUNCE_AFTER`)."""
 POLL_SECONDS = 1.0
+ENTRIES = "workloadentries.networking.istio.io"
 _API = "/apis/networking.istio.io/v1"
 
 
@@ -72,7 +73,7 @@ def entry_commands(args: EntryArgs) -> dict[str, Any]:
     spec = registration_spec(group_of_vm(args.group, args.labels))
     return {
         "create": ":",
-        "delete": _delete(args),
+        "delete": _delete_if_there(args),
         "stdin": json.dumps(spec, indent=1, sort_keys=True),
         "triggers": [f"{args.namespace}/{args.name}"],
     }
@@ -121,6 +122,13 @@ async def remember_attempt(client: Client, args: EntryArgs, configuration: str) 
     """
     note = {f"{WENT_BACK}/{args.vm}": next_attempt(configuration)}
     await in_thread(client.patch, args.group_path, {"metadata": {"annotations": note}})
+
+
+def _delete_if_there(args: EntryArgs) -> str:
+    """The command that deletes the entry where the VM has registered again while it drained; mostly it has not."""
+    where = (ENTRIES, args.name, f"--namespace={args.namespace}", "--ignore-not-found", "--output=name")
+    there = kubectl(args.access, "get", *where)
+    return f'there=$({there}) || exit 1\n[ -n "$there" ] || exit 0\n{_delete(args)}'
 
 
 def _delete(args: EntryArgs, then: str = "") -> str:

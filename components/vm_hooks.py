@@ -71,7 +71,7 @@ class VmHooks:
     async def come_back(self, args: pulumi.ResourceHookArgs) -> None:
         """Before `confirm` is run again: wait until a VM with a new configuration is in the mesh; or take it back."""
         desired = await known(self.host)
-        if desired is None or not _changes(args.old_inputs, args.new_inputs):
+        if desired is None or not changes_configuration(args.old_inputs, args.new_inputs):
             return
         client, configuration = self.args.client, desired.configuration
         found, reason = await back_or_why_not(client, self.entry, configuration)
@@ -138,7 +138,7 @@ def confirm_command(desired: DesiredHost, mark: str) -> str:
     return f"{plan.confirm(desired, mark).command} {desired.configuration}"
 
 
-def _changes(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> bool:
+def changes_configuration(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> bool:
     """Whether the VM is to have another configuration, by the commands that confirmed it and are to confirm it."""
     before, after = (str((inputs or {}).get("create", "")).split(" ")[-1] for inputs in (old, new))
     return before != after

@@ -66,7 +66,9 @@ class Conversation:
         """
         try:
             async with asyncio.timeout(seconds):
-                done = await self._client.run(command, input=stdin, check=False, encoding=None)
+                # Without a byte of input, the library would leave the command's standard input open.
+                source: Any = {"input": stdin} if stdin else {"stdin": asyncssh.DEVNULL}
+                done = await self._client.run(command, check=False, encoding=None, **source)
         except (OSError, asyncssh.Error) as error:
             raise SshError(_problem(error, self._target, seconds)) from None
         return Answer(status=done.exit_status, output=_text(done.stdout), errors=_text(done.stderr))

@@ -147,6 +147,13 @@ def test_a_vm_that_leaves_is_forgotten_before_its_sidecar_stops(run: Any) -> Non
     assert " delete workloadentries.networking.istio.io billing-10.77.0.21-net1 " in calls
 
 
+def test_an_entry_that_came_again_while_its_vm_drained_goes_after_that(run: Any) -> None:
+    delete = entry_commands(place())["delete"]
+    code, _, calls = run(delete)
+    assert (code, len(calls.splitlines())) == (0, 1), "mostly there is none, and one question shows it"
+    assert " get workloadentries.networking.istio.io billing-10.77.0.21-net1 " in calls
+
+
 def test_an_entry_that_is_another_vms_by_now_stays(run: Any) -> None:
     for command in (withdraw(place()), entry_commands(place())["delete"]):
         code, printed, calls = run(command, get="billing-x")
