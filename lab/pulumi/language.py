@@ -57,8 +57,12 @@ class Language(language_pb2_grpc.LanguageRuntimeServicer):
 
 
 async def _start() -> Process:
-    """Start a process that waits for a program to run; in a group of its own, as one that is interrupted complains."""
-    return await create_subprocess_exec(sys.executable, _PROGRAM, stdin=PIPE, process_group=0)
+    """Start a process that waits for a program to run.
+
+    It dies with this one, for a program without an engine may wait for ever; an interrupt, it would complain of.
+    """
+    bound = ("setpriv", "--pdeathsig", "KILL", sys.executable, _PROGRAM)
+    return await create_subprocess_exec(*bound, stdin=PIPE, process_group=0)
 
 
 async def register(server: grpc.aio.Server, engine: str) -> None:
