@@ -10,17 +10,17 @@ READY := $(VENV)/.ready
 PYTHON := $(VENV)/bin/python
 RUN := $(PYTHON) -m lab.run
 # Many of these tests wait for processes of their own, hence more workers than cores.
-UNIT := $(PYTHON) -m pytest -m "not lab and not pulumi" --numprocesses 3 --dist loadfile
+UNIT := $(PYTHON) -m pytest -m "not lab" --numprocesses 3 --dist loadfile
 export ISTIO_VM_MESH_CACHE := $(CACHE)
 export PATH := $(VENV)/bin:$(PATH)
 
-.PHONY: help up preview status outputs manifests verify down shell kubectl test long unit lint format bench requirements docs sudoers
+.PHONY: help up preview status outputs manifests verify destroy down shell kubectl test long unit lint format bench requirements docs sudoers
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-up: $(READY) ## Build the lab where it is missing, run the stack on it, print the VMs' registration
-	@$(RUN) up
+up: $(READY) ## Build the lab where it is missing, run the stack on it, print the VMs' registration (ARGS="--stack-file FILE")
+	@$(RUN) up $(ARGS)
 
 preview: $(READY) ## Show what `make up` would change, on the cluster and on the hosts (ARGS=--json for machines)
 	@$(RUN) preview $(ARGS)
@@ -37,6 +37,9 @@ manifests: $(READY) ## Write every Kubernetes object of a stack, one file each (
 verify: $(READY) ## Check a mesh that is up, by requests of a pod and of the VMs (ARGS="--stack-file FILE")
 	@$(RUN) verify $(ARGS)
 
+destroy: $(READY) ## Destroy the stack, and leave the lab running
+	@$(RUN) destroy
+
 down: $(READY) ## Destroy the stack, then remove everything of the lab but the tool cache
 	@$(RUN) down
 
@@ -48,7 +51,7 @@ kubectl: $(READY) ## Run kubectl on the lab: make kubectl ARGS="get pods -A"
 
 test: $(READY) ## Run the tests without a lab, then those on it (it is started where it is not running)
 	@$(UNIT)
-	@$(PYTHON) -m pytest -m "(lab or pulumi) and not long" $(ARGS)
+	@$(PYTHON) -m pytest -m "lab and not long" $(ARGS)
 	@echo "Not run here, as they mostly wait: faults, lock-outs, waves, ways to istiod, credentials, removals, fifty VMs, and of the mesh around them: policies, canaries, migrations, an own authority, the CNI plugin, other networks, the examples, uninstalling. make long runs them."
 
 long: $(READY) ## Run what mostly waits, on the lab: faults, lock-outs, waves, ways, canaries, migrations, uninstalling, fifty VMs (over an hour)

@@ -18,8 +18,8 @@ SSH_KEY = LAB / "ssh" / "id_ed25519"
 KNOWN_HOSTS = LAB / "ssh" / "known_hosts"
 CHARTS = LAB / "charts"
 DEB_CHECKSUM = LAB / "istio-sidecar.deb.sha256"
-STATE = LAB / "state"
 PULUMI = LAB / "pulumi"
+PULUMI_HOME = PULUMI / "home"
 LOG_LINK = LAB / "log"
 
 RUN = Path("/run/istio-vm-lab")

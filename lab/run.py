@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lab import cli, paths
-from lab.engines import Engine, choose
 from lab.errors import LabError
 from lab.progress import Progress
 from lab.runtime import Lab, LabSpec
+from lab.stack import Stack
 from lab.toolchain import BuildError, ensure
 
 STACK = "dev"
@@ -33,22 +33,28 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
     return {**base, **cli.environment(ensure(Progress()), path)}
 
 
-def up() -> int:
+def up(*args: str) -> int:
     """Start the lab where it is not running, bring the stack up, and show how far every VM has come."""
     begin = time.monotonic()
     Lab(LabSpec()).start(Progress())
-    engine = _engine()
-    code = engine.run("up")
+    stack = _stack(*args)
+    code = stack.run("up")
     print(flush=True)
-    registered = _table(engine)
+    registered = _table(stack)
     print(f"\nmake up took {time.monotonic() - begin:.0f} s.", file=sys.stderr)
     return code or registered
 
 
-def preview(*flags: str) -> int:
+def preview(*args: str) -> int:
     """Show what `up` would change."""
     Lab(LabSpec()).start(Progress())
-    return _engine().run("preview", *flags)
+    json = ("--json",) if "--json" in args else ()
+    return _stack(*(arg for arg in args if arg not in json)).run("preview", *json)
+
+
+def destroy() -> int:
+    """Destroy the stack, and leave the lab running."""
+    return _stack().run("destroy")
 
 
 def status() -> int:
@@ -57,12 +63,12 @@ def status() -> int:
     if code:
         return code
     print(flush=True)
-    return _table(_engine())
+    return _table(_stack())
 
 
 def outputs() -> int:
     """Print the stack's outputs as JSON and nothing else."""
-    return _engine().run("outputs")
+    return _stack().run("outputs")
 
 
 def manifests(*args: str) -> int:
@@ -92,7 +98,7 @@ def down() -> int:
     lab = Lab()
     code = 0
     if lab.running:
-        code = _engine(wanted="").run("destroy", seconds=DESTROY_SECONDS)
+        code = _stack().run("destroy", seconds=DESTROY_SECONDS)
         if code:
             print("The stack was not destroyed in order (see above); it goes with the lab.", file=sys.stderr)
     lab.stop(Progress())
@@ -116,29 +122,38 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "outputs": outputs,
     "manifests": manifests,
     "verify": verify,
+    "destroy": destroy,
     "down": down,
     "shell": shell,
     "kubectl": kubectl,
 }
 
 
-def _engine(wanted: str | None = None) -> Engine:
-    env = environment(os.environ)
-    wanted = os.environ.get("ENGINE", "") if wanted is None else wanted
-    return choose(STACK, env, wanted=wanted, has_cli=shutil.which("pulumi", path=env["PATH"]) is not None)
+def _stack(*args: str) -> Stack:
+    """Return the lab's stack, by the committed stack file or by the one after `--stack-file`."""
+    match args:
+        case ():
+            file = STACK_FILE
+        case ("--stack-file", given):
+            file = Path(given).absolute()
+        case _:
+            raise LabError(f"unknown arguments {' '.join(args)!r}. Fix: give --stack-file FILE, or nothing")
+    if not file.is_file():
+        raise LabError(f"--stack-file: no such file (got {str(file)!r})")
+    return Stack(STACK, environment(os.environ), file)
 
 
-def _table(engine: Engine) -> int:
+def _table(stack: Stack) -> int:
     """Print the VMs' registration as it is now; 0 only if every VM has come as far as it can."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as last:
-        last.write(engine.read_outputs())
+        last.write(stack.read_outputs())
         last.flush()
         argv = [
             sys.executable,
             "-m",
             "registration",
             "--stack-file",
-            str(STACK_FILE),
+            str(stack.source),
             "--table",
             "--outputs",
             last.name,

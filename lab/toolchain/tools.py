@@ -93,5 +93,5 @@ def tools(cache: Cache, parts: Parts) -> Tools:
             for name in names
         ),
         debian_bin_dirs=debian_bin_dirs,
-        path_entries=(kubernetes, istio, helm, pulumi, *debian_bin_dirs),
+        path_entries=(kubernetes, istio, helm, *debian_bin_dirs),
     )

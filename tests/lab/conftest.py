@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from cli_stack import CliStack
 from stack import Kubectl, Stack, committed_config
 
 from lab.progress import Progress
 from lab.run import environment
 from lab.runtime import Lab, LabSpec, VmSpec
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without the pulumi CLI, say in one line that its tests are skipped."""
-    waiting = [item for item in items if item.get_closest_marker("pulumi")]
-    if waiting and not shutil.which("pulumi"):
-        reason = f"{len(waiting)} tests need the pulumi CLI and its kubernetes and command plugins on PATH"
-        waiting[0].add_marker(pytest.mark.skip(reason=reason))
-        config.hook.pytest_deselected(items=waiting[1:])
-        items[:] = [item for item in items if item not in waiting[1:]]
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +35,6 @@ def kubectl(lab_environment: dict[str, str]) -> Kubectl:
 @pytest.fixture(scope="session")
 def dev_stack(lab_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Stack:
     stack = Stack(tmp_path_factory.mktemp("stack") / "Pulumi.dev.yaml", lab_environment)
-    cli = CliStack(stack.file, lab_environment)
-    if cli.engine.holds():  # `make up` with ENGINE=pulumi: one engine at a time manages the objects
-        cli.destroy()
     stack.up()
     return stack
 

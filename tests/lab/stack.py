@@ -1,4 +1,4 @@
-"""The stack as its user runs it: commands of the engine in a process of their own, with a stack file to edit."""
+"""The stack as its user runs it: commands of the Pulumi CLI, with a stack file to edit."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import yaml
 
 from lab import sshkeys
 from lab.spec import VmSpec
+from lab.stack import Stack as LabStack
 
 PROJECT = Path(__file__).resolve().parents[2]
 COMMITTED = PROJECT / "Pulumi.dev.yaml"
@@ -37,10 +38,11 @@ class Stack:
 
     def __post_init__(self) -> None:
         self.config = committed_config()
+        self.on_lab = LabStack("dev", self.environment, self.file)
+        self.environment = self.on_lab.variables()
 
     def argv(self, verb: str, *flags: str) -> list[str]:
-        file = [] if verb == "outputs" else ["--config-file", str(self.file)]
-        return [sys.executable, "-m", "lab.engine", verb, "--stack", "dev", *file, *flags]
+        return self.on_lab.argv(verb, *flags)
 
     @contextmanager
     def started(self, verb: str, *flags: str) -> Iterator[subprocess.Popen[str]]:
@@ -49,7 +51,7 @@ class Stack:
         with subprocess.Popen(
             self.argv(verb, *flags),
             cwd=PROJECT,
-            env=dict(self.environment),
+            env=self.on_lab.variables(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -67,7 +69,7 @@ class Stack:
         return subprocess.run(
             self.argv(verb, *flags),
             cwd=PROJECT,
-            env=dict(self.environment),
+            env=self.on_lab.variables(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -76,6 +78,7 @@ class Stack:
 
     def write(self) -> None:
         self.file.write_text(yaml.safe_dump({"config": {PREFIX + key: value for key, value in self.config.items()}}))
+        self.on_lab.prepare()
 
     def up(self, timeout: float = 300) -> str:
         """Bring the stack up and return what was printed; a failure fails the test with the whole output."""
@@ -118,6 +121,21 @@ class Stack:
             timeout=timeout,
         )
 
+    def under_way(self) -> set[str]:
+        """The resources that a run is making at this moment, as it notes down before."""
+        return {operation["resource"]["urn"].rsplit("::", 1)[1] for operation in self._state("pending_operations")}
+
+    def holds(self) -> set[str]:
+        """The resources that the state holds."""
+        return {resource["urn"].rsplit("::", 1)[1] for resource in self._state("resources")}
+
+    def _state(self, part: str) -> list[Any]:
+        """A part of the state, which another process may be writing."""
+        with suppress(OSError, ValueError):
+            latest = json.loads(self.on_lab.state.read_text())["checkpoint"]["latest"] or {}
+            return latest.get(part) or []
+        return []
+
     @property
     def billing(self) -> Config:
         """The workload that the dev stack declares."""
@@ -156,6 +174,12 @@ def committed_config() -> Config:
 def changes(plan: Mapping[str, Any]) -> dict[str, str]:
     """What a preview would do, by resource name: everything that is not `same`."""
     return {step["urn"].rsplit("::", 1)[1]: step["op"] for step in plan["steps"] if step["op"] != "same"}
+
+
+def reported(text: str, vm: str) -> str:
+    """The one error that a VM's own program has printed; the CLI shows it when it comes, and again at the end."""
+    (line,) = {line.strip() for line in text.splitlines() if f'"vm":"{vm}"' in line}
+    return line
 
 
 def eventually(check: Callable[[], Any], *, seconds: float, what: str, every: float = 0.5) -> float:

@@ -19,12 +19,12 @@ from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
+from lab.engine.providers.kube_client import ApiError, KubeClient
 from made_objects import asked_by, texts
 from stack import PROJECT, Kubectl, Stack
 from stack_strategies import NAMESPACES, Config, base, project, pruned
 from whole_stacks import stacks
 
-from lab.engine.providers.kube_client import ApiError, KubeClient
 from manifests.__main__ import KUBERNETES
 from manifests.charts import render
 from settings import Settings, SettingsError, from_stack_file, parse

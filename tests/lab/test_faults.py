@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from stack import PROJECT, Kubectl, Stack, changes, committed_config, eventually
+from stack import Kubectl, Stack, changes, committed_config, eventually, reported
 
 from lab import paths, processes
 from lab.progress import Progress
@@ -27,7 +27,6 @@ LEAVING = ("confirm", "enrol", "entry")
 """A run is killed once these are deleted: while the VM drains, its entry goes, the host is put back."""
 MIRRORED = paths.MIRROR / "faults.deb"
 """The package of one VM."""
-JOURNAL = PROJECT / ".lab/state/dev.journal"
 
 
 @dataclass(frozen=True)
@@ -124,25 +123,11 @@ def recover(stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str]) ->
         assert lab.vm_exec(name, ["sh", "-c", half_done]).stdout == ""
 
 
-def begun(vm: str, step: str) -> bool:
-    """Whether a run has begun to create something, as it notes down before."""
-    return f'::{vm}-{step}": true' in _journal()
-
-
-def gone(vm: str, step: str) -> bool:
-    """Whether a run has deleted something."""
-    return f'::{vm}-{step}": null' in _journal()
-
-
-def _journal() -> str:
-    return JOURNAL.read_text() if JOURNAL.exists() else ""
-
-
-def at(run: subprocess.Popen[str], moment: Callable[[str, str], bool], vm: str, step: str) -> None:
+def at(run: subprocess.Popen[str], moment: Callable[[], bool]) -> None:
     """Wait for a moment of a run; the run must not end before."""
     deadline = time.monotonic() + 90
-    while not moment(vm, step):
-        if run.poll() is not None and not moment(vm, step):
+    while not moment():
+        if run.poll() is not None and not moment():
             pytest.fail("the run ended before: " + run.communicate()[0])
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -155,7 +140,7 @@ def test_a_run_that_is_killed_while_a_vm_joins(
     vm = f"killed-{step}"
     declare(stack, vm)
     with stack.started("up") as run:
-        at(run, begun, vm, step)
+        at(run, lambda: f"{vm}-{step}" in stack.under_way())
     recover(stack, lab, kubectl, others)
 
 
@@ -169,7 +154,7 @@ def test_a_run_that_is_killed_while_a_vm_leaves(
         stack.up()
     del stack.billing["vms"][vm]
     with stack.started("up") as run:
-        at(run, gone, vm, step)
+        at(run, lambda: f"{vm}-{step}" not in stack.holds())
     recover(stack, lab, kubectl, others)
     left = "ls -d /etc/istio /var/lib/istio* /usr/local/lib/istio-vm-mesh; getent passwd istio-proxy; pgrep envoy; true"
     assert lab.vm_exec(vm, ["sh", "-c", f"{{ {left}; }} 2>/dev/null"]).stdout == ""
@@ -179,7 +164,7 @@ def test_vms_that_lose_power_in_each_step(stack: Stack, lab: Lab, kubectl: Kubec
     declare(stack, *(f"unplugged-{step}" for step in JOINING))
     with stack.started("up") as run:
         for step in JOINING:  # the VMs reach a step at about the same time
-            at(run, begun, f"unplugged-{step}", step)
+            at(run, lambda step=step: f"unplugged-{step}-{step}" in stack.under_way())
             lab.vm_power_off(f"unplugged-{step}")
         text = run.communicate(timeout=200)[0]
     assert run.returncode == 1
@@ -212,7 +197,7 @@ def test_what_is_wrong_with_a_machine_is_told_and_nothing_else_happens_there(
 ) -> None:
     fault = FAULTS[name]
     code, *facts = fault.tells
-    (line,) = [line for line in told["text"].splitlines() if f'"vm":"{name}"' in line]
+    line = reported(told["text"], name)
     assert f'"code":"{code}"' in line
     assert all(fact in told["text"] for fact in facts)
     assert "Traceback" not in told["text"]
@@ -244,7 +229,7 @@ def test_the_way_to_istiod_is_down(stack: Stack, lab: Lab, kubectl: Kubectl, dep
         done = stack.run("up")
         text = done.stdout + done.stderr
         assert done.returncode == 1
-        (line,) = [line for line in text.splitlines() if f'"vm":"{vm}"' in line]
+        line = reported(text, vm)
         assert '"code":"istiod-unreachable"' in line
         assert "Traceback" not in text
     finally:
@@ -282,10 +267,10 @@ def test_the_api_server_is_down(stack: Stack, lab: Lab, kubectl: Kubectl, others
 def test_two_runs_at_once(stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str]) -> None:
     declare(stack, "two-runs")
     with stack.started("up") as first:
-        at(first, begun, "two-runs", "configure")
+        at(first, lambda: "two-runs-configure" in stack.under_way())
         second = stack.run("up")
         assert second.returncode == 1
-        assert f"error: stack dev is being changed by process {first.pid} since " in second.stderr
+        assert "the stack is currently locked by 1 lock(s)" in second.stdout + second.stderr
         text = first.communicate(timeout=120)[0]
         assert first.returncode == 0, text
     recover(stack, lab, kubectl, others)

@@ -91,12 +91,12 @@ def test_no_secret_in_state_previews_logs_or_process_lists(stack: Stack, lab: La
         texts["up"] = stack.run("up")
         texts["second up"] = stack.run("up")
     secrets = credentials(lab)
-    assert any(b"lab.engine" in line for line in processes.seen), "the watcher must have seen the run itself"
+    assert any(b"pulumi\x00up\x00" in line for line in processes.seen), "the watcher must have seen the run itself"
     found = [
         leak for name, done in texts.items() for leak in leaks(secrets, name, (done.stdout + done.stderr).encode())
     ]
     found += [leak for line in processes.seen for leak in leaks(secrets, line[:80].decode(errors="replace"), line)]
-    for path in (PROJECT / ".lab/state").rglob("*"):
+    for path in (PROJECT / ".lab/pulumi").rglob("*"):
         if path.is_file():
             found += leaks(secrets, str(path), path.read_bytes())
             assert path.stat().st_mode & 0o077 == 0, f"{path} is for its owner alone"

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.engine.providers.base import Context, ProviderError
+from lab.engine.providers.command import REMOTE, CommandProvider
 from stack import PROJECT, Kubectl, Stack, changes
 
 from components import ssh
-from lab.engine.providers.base import Context, ProviderError
-from lab.engine.providers.command import REMOTE, CommandProvider
 from lab.runtime import Lab
 from lab.spec import VmSpec
 

@@ -1,1 +1,0 @@
-"""The providers, a module a package of Pulumi's, and what they share."""
