@@ -12,7 +12,7 @@ from arguments.control_plane import (
 from arguments.ingress import ingress_args
 from arguments.machines import (
     agent_warning,
-    credentials_args,
+    credentials,
     look_at_hosts,
     machine_args,
     rollout_args,
@@ -28,7 +28,7 @@ __all__ = [
     "cluster_access",
     "confirmation_args",
     "control_plane_args",
-    "credentials_args",
+    "credentials",
     "existing_args",
     "gateway_args",
     "ingress_args",

@@ -7,12 +7,11 @@ one local command takes the VM down, which can tell an unreachable VM from one t
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 
 import pulumi
 import pulumi_command as command
 
-from components.ssh import AGENT_VARIABLE, SshLogin
+from hosts.login import AGENT_VARIABLE, SshLogin, SshTarget
 
 DIAL_SECONDS = 6
 """How long a VM may take to answer; through a bastion twice as long."""
@@ -145,22 +144,28 @@ def _given_up(vm: str, on_vm: str) -> str:
 
 
 def departure(
-    name: str,
-    ssh: SshLogin,
-    bastion: SshLogin | None,
-    *,
-    text: str,
-    triggers: Sequence[str],
-    opts: pulumi.ResourceOptions,
+    name: str, text: str, keys_of: SshTarget | None, address: str, opts: pulumi.ResourceOptions
 ) -> command.local.Command:
-    """The resource that stands for a VM's leaving: making and changing it does nothing, so a dead VM stops neither."""
-    keys = {_KEY: ssh.private_key, _BASTION_KEY: bastion.private_key if bastion else None}
+    """The resource that stands for a VM's leaving: making and changing it does nothing, so a dead VM stops neither.
+
+    Args:
+        name: The resource's name.
+        text: What is done when the VM leaves.
+        keys_of: The VM whose keys the text needs; None: it needs none.
+        address: The VM's; another one is another machine, and the one before leaves.
+        opts: The resource's.
+    """
+    target = keys_of
+    keys = {
+        _KEY: target.vm.private_key if target else None,
+        _BASTION_KEY: target.bastion.private_key if target and target.bastion else None,
+    }
     return command.local.Command(
         name,
         create=":",
         delete=text,
         environment={variable: pulumi.Output.secret(key) for variable, key in keys.items() if key is not None},
-        triggers=list(triggers),
+        triggers=[address],
         # Else nobody would see what a successful command has to say.
         logging=command.local.Logging.STDERR,
         add_previous_output_in_env=False,

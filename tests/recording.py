@@ -46,6 +46,10 @@ class Registered:
     retain_on_delete: bool
     ignored: tuple[str, ...]
     """Inputs whose changes are ignored."""
+    hooked: frozenset[str]
+    """Steps that the program does something before."""
+    size: int
+    """Bytes of what the engine keeps beside the inputs: dependencies, and where in the program it was made."""
 
     @property
     def parent_name(self) -> str:
@@ -104,6 +108,8 @@ class Recorder(pulumi_mocks.MockMonitor):
                 delete_before_replace=request.deleteBeforeReplace,
                 retain_on_delete=request.retainOnDelete,
                 ignored=tuple(request.ignoreChanges),
+                hooked=frozenset(step for step in ("before_create", "before_update") if getattr(request.hooks, step)),
+                size=len(str(request)) - len(str(request.object)),
             )
         lost = self.lost & set(request.dependencies)
         if request.name in self.failing or lost:

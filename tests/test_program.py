@@ -12,10 +12,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from recording import UNKNOWN, Run, public_text, run, secrets
+from registration.request import parse
 
 from registration import reader, waves, waves_reader
 from registration.ladder import Reachability
-from registration.request import parse
 
 PROJECT = Path(__file__).resolve().parents[1]
 HOST_KEY = (

@@ -56,7 +56,7 @@ def test_a_difference_is_that_vms_change_with_its_lines(observed: dict[str, Foun
     after = commands(run_program())
     assert {name for name in after if after[name] != before[name]} == {f"billing-1-{step}" for step in STEPS}
     for line in DRIFTED.record:
-        assert f"\n#drift: {line}\n" in after["billing-1-configure"]
+        assert f"\ndrift: {line}\n" in after["billing-1-configure"]
     observed["billing-1"] = REPAIRED
     assert commands(run_program()) == after, "a repaired VM must be no change"
 

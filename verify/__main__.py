@@ -13,7 +13,8 @@ from pathlib import Path
 from types import FrameType
 
 from components.kubectl import ClusterAccess
-from observation.reader import Answer, ask, targets
+from hosts.ssh import Answer, ask
+from observation.targets import targets
 from settings import Settings, SettingsError, from_stack_file
 from verify import plan
 from verify.judge import FAILED, table

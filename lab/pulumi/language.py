@@ -18,12 +18,12 @@ _SHOWN = 32
 """The program's exit code when the user has seen what went wrong."""
 
 
-class Language(language_pb2_grpc.LanguageRuntimeServicer):  # type: ignore[misc]
+class Language(language_pb2_grpc.LanguageRuntimeServicer):
     """Answers what the engine asks of a language host."""
 
     def __init__(self, engine: str) -> None:
         self._engine = engine
-        self._ready = asyncio.ensure_future(_start())
+        self._ahead: asyncio.Task[Process] | None = asyncio.create_task(_start())
         self._running: Process | None = None
 
     async def Handshake(self, request: Any, context: Any) -> Any:
@@ -50,7 +50,8 @@ class Language(language_pb2_grpc.LanguageRuntimeServicer):  # type: ignore[misc]
 
     async def Run(self, request: Any, context: Any) -> Any:
         """Run the program to its end."""
-        process = self._running = await self._ready
+        process = self._running = await (self._ahead or _start())
+        self._ahead = None
         settings = {
             "monitor": request.monitor_address,
             "engine": self._engine,
@@ -70,14 +71,14 @@ class Language(language_pb2_grpc.LanguageRuntimeServicer):  # type: ignore[misc]
             "secret_keys": list(request.configSecretKeys),
         }
         await process.communicate(json.dumps(given).encode())
-        self._ready = asyncio.ensure_future(_start())
         if process.returncode in (0, _SHOWN):
             return language_pb2.RunResponse(bail=process.returncode == _SHOWN)
         return language_pb2.RunResponse(error=f"program exited with non-zero exit code: {process.returncode}")
 
 
 async def _start() -> Process:
-    return await create_subprocess_exec(sys.executable, _PROGRAM, stdin=PIPE)
+    """Start a process that waits for a program to run; in a group of its own, as one that is interrupted complains."""
+    return await create_subprocess_exec(sys.executable, _PROGRAM, stdin=PIPE, process_group=0)
 
 
 async def register(server: grpc.aio.Server, engine: str) -> None:

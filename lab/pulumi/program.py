@@ -61,8 +61,8 @@ def _trace(error: Exception) -> str:
 
 if __name__ == "__main__":
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a program without its engine may wait for ever
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # one that is not needed ends without a word
-    given = json.loads(sys.stdin.read())
+    text = sys.stdin.read() or sys.exit()  # the host ended without need for a program
+    given = json.loads(text)
     sys.path.pop(0)  # this file's folder
     os.chdir(given.pop("pwd"))
     sys.argv = [given["program"], *given.pop("args")]

@@ -8,10 +8,10 @@ import sys
 from typing import Any
 
 import pytest
+from registration.pipe import dump
 from stack import PROJECT, Kubectl, Stack, eventually
 
 from registration.mesh_state import Request, Workload
-from registration.pipe import dump
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(420)]
 

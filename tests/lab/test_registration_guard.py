@@ -19,6 +19,7 @@ from components.registration_guard import (
     guard_name,
     policy_spec,
 )
+from hosts.plan import HELPER, STATE
 from hosts.registered import RegisteredEntry
 from lab.runtime import Lab
 from lab.spec import VmSpec
@@ -26,7 +27,6 @@ from lab.spec import VmSpec
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
 VM, ADDRESS = "billing-2", "10.77.0.22"
-HELPER = "/usr/local/lib/istio-vm-mesh/host"
 LOG = "/var/log/istio/istio.log"
 ENVIRONMENT = "/var/lib/istio/envoy/cluster.env"
 SAID = f"the VM of workload billing at {ADDRESS} registers with "
@@ -324,14 +324,16 @@ def thief(lab: Lab) -> Iterator[VmSpec]:
 
 def test_a_stolen_token_registers_no_other_address(joined: Stack, lab: Lab, kubectl: Kubectl, thief: VmSpec) -> None:
     """The thief sets itself up as billing-1 is, with a token of its account, under its own address."""
-    program = on_vm(lab, "billing-1", f"cat {HELPER}").replace("10.77.0.21", thief.address)
-    digest = next(word for word in program.split() if word.startswith("digest=")).partition("=")[2]
+    program = on_vm(lab, "billing-1", f"cat {HELPER}")
+    desired = on_vm(lab, "billing-1", f"cat {STATE}/desired").replace("10.77.0.21", thief.address)
+    digest = desired.partition("\ndigest: ")[2].split()[0]
     names = kubectl("get", "secrets", "-n", "vm-apps", "-l", "istio-vm-mesh/vm=billing-1", "-o", "name")
     secret = names.strip().removeprefix("secret/")
     bound = ("--bound-object-kind=Secret", f"--bound-object-name={secret}")
     token = kubectl("create", "token", "billing", "-n", "vm-apps", "--audience=istio-ca", "--duration=10m", *bound)
-    for argv, stdin in ((["sh", "/root/host", "configure"], ""), (["sh", HELPER, "enrol", digest], token)):
-        lab.vm_exec(thief.name, ["sh", "-c", "cat >/root/host"], stdin=program)
+    lab.vm_exec(thief.name, ["sh", "-c", "cat >/root/host"], stdin=program)
+    enrol = [["sh", HELPER, "take-token", digest], ["sh", HELPER, "enrol", digest]]
+    for argv, stdin in zip([["sh", "/root/host", "configure"], *enrol], [desired, token, ""], strict=True):
         done = lab.vm_exec(thief.name, argv, stdin=stdin, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
     # It has a certificate: the token is good. But istiod takes it in at no address of its own.

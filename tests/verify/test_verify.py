@@ -16,7 +16,7 @@ import yaml
 from settings_samples import HOST_KEY
 from stack_strategies import base, project
 
-from observation.reader import Answer
+from hosts.ssh import Answer
 from settings import Settings, parse
 from settings.traffic_models import HostTraffic
 from verify import judge, plan
