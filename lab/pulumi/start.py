@@ -12,8 +12,6 @@ from types import ModuleType
 import grpc
 
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-_ENGINE_SECONDS = 1.0
-"""Seconds between looks at whether the engine is still there: one that was killed tells nobody."""
 
 
 async def _serve(plugin: ModuleType) -> None:
@@ -24,9 +22,9 @@ async def _serve(plugin: ModuleType) -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(port, flush=True)
-    while not interrupted.is_set() and os.getppid() == engine:
+    while not interrupted.is_set() and os.getppid() == engine:  # one that was killed tells nobody
         with suppress(TimeoutError):
-            await asyncio.wait_for(interrupted.wait(), _ENGINE_SECONDS)
+            await asyncio.wait_for(interrupted.wait(), timeout=1)
     os._exit(0)  # what the interpreter would tidy up takes time, and the engine waits for it
 
 
