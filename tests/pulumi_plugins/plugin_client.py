@@ -69,7 +69,12 @@ class Plugin:
         self.engine = engine
         variables = {**os.environ, **environment}
         self.process = subprocess.Popen(
-            [path, engine.address], stdout=subprocess.PIPE, text=True, process_group=0, env=variables
+            [path, engine.address],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            process_group=0,
+            env=variables,
         )
         assert self.process.stdout is not None
         address = f"127.0.0.1:{int(self.process.stdout.readline())}"
@@ -77,13 +82,17 @@ class Plugin:
 
     def interrupt(self) -> int:
         """End it as the engine does, and return its exit code."""
-        self.channel.close()
         os.killpg(self.process.pid, signal.SIGINT)
         try:
             return self.process.wait(5)
         finally:
-            assert self.process.stdout is not None
-            self.process.stdout.close()
+            self.close()
+
+    def close(self) -> None:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.channel.close()
+        self.process.stdin.close()
+        self.process.stdout.close()
 
 
 class Failed(Exception):

@@ -24,6 +24,7 @@ class Server(asyncssh.SSHServer):
         self.home = home
         self.host_key, self.user_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
         self.connections = 0
+        self._opened: list[asyncssh.SSHServerConnection] = []
         self.forwarded: list[tuple[str, int]] = []
         self.environments: list[dict[str, str]] = []
         self.port = 0
@@ -31,6 +32,7 @@ class Server(asyncssh.SSHServer):
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self.connections += 1
+        self._opened.append(conn)
 
     def connection_requested(self, dest_host: str, dest_port: int, *_: Any) -> bool:
         self.forwarded.append((dest_host, dest_port))
@@ -79,6 +81,8 @@ class Server(asyncssh.SSHServer):
         for session in self._sessions:
             session.cancel()
         await asyncio.gather(*self._sessions, return_exceptions=True)
+        for connection in self._opened:  # the published provider closes none
+            connection.abort()
         acceptor.close()
         await asyncio.sleep(0.05)
 

@@ -84,9 +84,9 @@ class TestDiff:
 
 class TestLocal:
     def test_create_returns_inputs_and_output_without_the_last_newline(self, provider: Provider) -> None:
-        identity, outputs = provider.create(LOCAL, {"create": "cat; echo; echo err >&2", "stdin": "in"}, "a::b")
+        identity, outputs = provider.create(LOCAL, {"create": "cat; echo; echo; echo err >&2", "stdin": " in"}, "a::b")
         assert re.fullmatch("a::b[0-9a-f]{8}", identity)
-        assert outputs == {"create": "cat; echo; echo err >&2", "stdin": "in", "stdout": "in", "stderr": "err"}
+        assert (outputs["stdin"], outputs["stdout"], outputs["stderr"]) == (" in", " in\n", "err")
 
     def test_outputs_are_secret_where_their_inputs_are(self, provider: Provider) -> None:
         inputs = {"create": "cat", "stdin": secret("in"), "environment": {"A": secret("b")}}
