@@ -38,18 +38,19 @@ _NOISE = (
 _OTHER_HOST_KEY = "^Host key verification failed|no matching host key type found"
 
 
-def departure_command(vm: str, ssh: SshLogin, bastion: SshLogin | None, *, on_vm: str, then: str) -> str:
-    """A script that takes a VM down and then runs `then`, also where the VM does not answer. Keys: see `departure`.
+def departure_command(vm: str, ssh: SshLogin, bastion: SshLogin | None, *, withdraw: str, take_down: str) -> str:
+    """A script that lets a VM leave, also where nothing answers at its address. Keys: see `departure`.
 
     ssh exits with 255 for every failure of its own, so what it logged says which it was. Only where no connection came
-    about is the VM given up: a server that answers, be it with another host key, is no dead VM.
+    about is the VM given up: a server that answers, be it with another host key, is no dead VM. So it is logged in to
+    before anything is done.
 
     Args:
         vm: Its name.
         ssh: How it is logged in to.
         bastion: The machine through which ssh goes.
-        on_vm: What undoes everything on the VM.
-        then: What undoes the rest, where Pulumi runs.
+        withdraw: What takes it out of the mesh, where Pulumi runs.
+        take_down: What undoes everything on the VM.
     """
     logins = [(ssh, "key", _KEY), *([(bastion, "bastion", _BASTION_KEY)] if bastion else [])]
     known = [f"{_known_as(login)} {login.host_key}" for login, _, _ in logins]
@@ -65,24 +66,29 @@ def departure_command(vm: str, ssh: SshLogin, bastion: SshLogin | None, *, on_vm
             ),
             f"printf '%s\\n' {shlex.join(known)} >\"$folder/known_hosts\"",
             'logged() { grep -Eq "$2" "$folder/$1.log" 2>/dev/null; }',
-            f"unreachable() {{ {_unreachable(bastion)}; }}",
-            f"for attempt in {' '.join(map(str, range(1, ATTEMPTS + 1)))}; do",
-            '  [ "$attempt" = 1 ] || sleep 2',
-            '  rm -f "$folder"/*.log',
-            "  status=0",
-            f"  {_ssh(ssh, bastion)} {shlex.quote(on_vm)} </dev/null || status=$?",
-            '  [ "$status" = 255 ] || break',
-            "done",
-            'if [ "$status" = 255 ]; then',
+            "on_vm() {",
+            f"  for attempt in {' '.join(map(str, range(1, ATTEMPTS + 1)))}; do",
+            '    [ "$attempt" = 1 ] || sleep 2',
+            '    rm -f "$folder"/*.log',
+            "    status=0",
+            f'    {_ssh(ssh, bastion)} "$1" </dev/null || status=$?',
+            '    [ "$status" = 255 ] || break',
+            "  done",
+            '  [ "$status" != 0 ] || return 0',
+            '  [ "$status" = 255 ] || exit "$status"',
             f'  grep -Ehv {shlex.quote(_NOISE)} "$folder"/*.log >&2',
-            "  if unreachable; then",
-            f"    echo {shlex.quote(_given_up(vm, on_vm))} >&2",
+            f"  if {_unreachable(bastion)}; then",
+            f"    echo {shlex.quote(_given_up(vm, take_down))} >&2",
+            "    gone=1",
             *_refusals(vm, ssh, bastion),
             "  fi",
-            'elif [ "$status" != 0 ]; then',
-            '  exit "$status"',
-            "fi",
-            then,
+            "}",
+            "gone= stays='Its WorkloadEntry and its token are left alone.'",
+            "on_vm true",
+            f"withdraw() {{\n{withdraw}\n}}",
+            "withdraw || exit 1",
+            "stays='It is out of the mesh by now, its token is left alone.'",
+            f'[ -n "$gone" ] || on_vm {shlex.quote(take_down)}',
         ]
     )
 
@@ -100,7 +106,6 @@ def _unreachable(bastion: SshLogin | None) -> str:
 
 def _refusals(vm: str, ssh: SshLogin, bastion: SshLogin | None) -> list[str]:
     """The other branches: what is wrong, and what to do about it; the script ends there."""
-    stays = "Its WorkloadEntry and its token are left alone."
     other_key = (
         f"at {ssh.host} answers a machine whose host key is not the stack's. If it is the VM, put it back into the "
         "stack with its new hostKey, run up, and take it out again. If the VM is gone and another machine has its "
@@ -119,27 +124,23 @@ def _refusals(vm: str, ssh: SshLogin, bastion: SshLogin | None) -> list[str]:
         stopped = f"! logged bastion {shlex.quote(_LOGGED_IN)} || logged bastion 'open failed: '"
         branches.append((stopped, f"{past}Mend what is said above, and run again."))
     return [
-        *(
-            line
-            for condition, what in branches
-            for line in (f"  elif {condition}; then", f"    {_error(vm, what, stays)}")
-        ),
+        *(line for condition, what in branches for line in (f"  elif {condition}; then", f"    {_error(vm, what)}")),
         "  else",
-        f"    {_error(vm, refused, stays)}",
+        f"    {_error(vm, refused)}",
     ]
 
 
-def _error(vm: str, what: str, stays: str) -> str:
-    return f"echo {shlex.quote(f'error: VM {vm} has not left: {what} {stays}')} >&2; exit 1"
+def _error(vm: str, what: str) -> str:
+    return f'echo {shlex.quote(f"error: VM {vm} has not left: {what}")} "$stays" >&2; exit 1'
 
 
-def _given_up(vm: str, on_vm: str) -> str:
+def _given_up(vm: str, take_down: str) -> str:
     return (
         f"warning: VM {vm} is unreachable and was given up: its WorkloadEntry goes, and its token is revoked. On it "
         "remain the package istio-sidecar with the user istio-proxy, /var/lib/istio, /var/log/istio, /etc/istio, "
         "/etc/certs, /var/lib/istio-vm-mesh, /usr/local/lib/istio-vm-mesh, units of istio-vm-mesh in "
         "/etc/systemd/system, its block in /etc/hosts, and a sidecar that starts with the VM. Should it come back, "
-        f"this removes them there: {on_vm}"
+        f"this removes them there: {take_down}"
     )
 
 

@@ -25,7 +25,11 @@ DECLARED = "declared"
 CONFIRMED = "confirmed"
 """Prefix of the keys that say the same, as it was when all VMs of the workload were confirmed last."""
 _ENTRY = "entry"
+_OPTIONAL = "?"
+"""Begins a line that a VM may leave out."""
 _ANY_LOCALITY = "locality=*"
+_NOT_MISSING = f"(line in variables.lines || line.startsWith('{_OPTIONAL}') || line == '{_ANY_LOCALITY}')"
+"""A condition: what an entry knows in a line is said by the VM, or need not be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,7 @@ def entry_lines(entry: RegisteredEntry) -> list[str]:
     """One line for each thing that an entry says; the policy makes the same lines of an entry that it judges."""
     return [
         *(f"label {key}={value}" for key, value in sorted(entry.labels.items()) if key != CONFIGURATION),
+        *(f"{_OPTIONAL}label {key}={value}" for key, value in sorted(entry.optional_labels.items())),
         f"network={entry.network}",
         f"serviceAccount={entry.service_account}",
         _ANY_LOCALITY if entry.locality is None else f"locality={entry.locality}",
@@ -88,9 +93,7 @@ def policy_spec(args: RegistrationGuardArgs) -> dict[str, Any]:
         f"'{name}=' + object.spec.?{name}.orValue('')" for name in ("network", "serviceAccount", "locality")
     )
     keys = ", ".join(f"'{role}.' + variables.address.replace(':', '-')" for role in (DECLARED, CONFIRMED))
-    admitted = f"(line in entry || line.startsWith('locality=') && '{_ANY_LOCALITY}' in entry)"
     declared = "variables.entries[0]"
-    known = admitted.replace("entry", declared)
     variables = {
         "known": "has(params.data) ? params.data : {}",
         "address": "object.spec.?address.orValue('')",
@@ -100,8 +103,8 @@ def policy_spec(args: RegistrationGuardArgs) -> dict[str, Any]:
             f"[{keys}].filter(key, key in variables.known)"
             f".map(key, variables.known['{_ENTRY}.' + variables.known[key]].split('\\n'))"
         ),
-        "foreign": f"variables.lines.filter(line, !{known})",
-        "missing": f"{declared}.filter(line, line != '{_ANY_LOCALITY}' && !(line in variables.lines))",
+        "foreign": f"variables.lines.filter(line, !{_admitted_by(declared)})",
+        "missing": f"{declared}.filter(line, !{_NOT_MISSING})",
     }
     return {
         "failurePolicy": "Fail",
@@ -118,10 +121,7 @@ def policy_spec(args: RegistrationGuardArgs) -> dict[str, Any]:
         },
         "matchConditions": [
             {"name": "registers-in-the-group", "expression": f"object.{of_group}"},
-            {
-                "name": "says-something-new",
-                "expression": f"oldObject == null || !({settled})",
-            },
+            {"name": "says-something-new", "expression": f"oldObject == null || !({settled})"},
         ],
         "variables": [{"name": name, "expression": expression} for name, expression in variables.items()],
         "validations": [
@@ -133,7 +133,7 @@ def policy_spec(args: RegistrationGuardArgs) -> dict[str, Any]:
             {
                 "expression": (
                     "variables.entries.size() == 0 || variables.entries.exists(entry, "
-                    f"entry.size() == variables.lines.size() && variables.lines.all(line, {admitted}))"
+                    f"variables.lines.all(line, {_admitted_by('entry')}) && entry.all(line, {_NOT_MISSING}))"
                 ),
                 "messageExpression": (
                     f"'the VM of workload {args.group} at ' + variables.address + ' registers with ' + "
@@ -143,6 +143,12 @@ def policy_spec(args: RegistrationGuardArgs) -> dict[str, Any]:
             },
         ],
     }
+
+
+def _admitted_by(entry: str) -> str:
+    """A condition: what a VM says in a line is among what an entry knows."""
+    any_locality = f"line.startsWith('locality=') && '{_ANY_LOCALITY}' in {entry}"
+    return f"(line in {entry} || '{_OPTIONAL}' + line in {entry} || {any_locality})"
 
 
 def _listed(lines: str) -> str:

@@ -86,9 +86,10 @@ class VirtualMachine(pulumi.ComponentResource):
             delete=on_host(unconfigure),
             opts=step(*args.after, hooks=args.hooks.before(f"{name}-configure", hooks.upload)),
         )
-        token = secret(credential, child(configured))
+        first = args.after if args.remove_unreachable else [configured]
+        token = secret(credential, child(*first))
         # Deleted before it is made anew: the VM has left under its old name when it registers under the new one.
-        entry = _local(f"{name}-entry", **entry_commands(place), opts=child(configured, delete_before_replace=True))
+        entry = _local(f"{name}-entry", **entry_commands(place), opts=child(*first, delete_before_replace=True))
         # Not read on the VM: one that is to have another token enrols, and is confirmed, anew.
         which, kept = credential.secret_name, ["stdin"] if args.wanted_token.unseen else []
         enrolled = _on_host(
@@ -97,9 +98,15 @@ class VirtualMachine(pulumi.ComponentResource):
             create=on_host(lambda desired: enrol(desired, args.found.mark).command),
             stdin=which,
             delete=on_host(drain),
-            opts=step(entry, token, keeps=kept, hooks=args.hooks.before(f"{name}-enrol", hooks.leave_and_get_token)),
+            opts=step(
+                configured,
+                entry,
+                token,
+                keeps=kept,
+                hooks=args.hooks.before(f"{name}-enrol", hooks.leave_and_get_token),
+            ),
         )
-        self._departure(name, args, enrolled, child)
+        self._departure(name, args, enrolled, [token, entry], child)
         confirmed = _on_host(
             f"{name}-confirm",
             args,
@@ -126,6 +133,7 @@ class VirtualMachine(pulumi.ComponentResource):
         name: str,
         args: VirtualMachineArgs,
         enrolled: pulumi.Resource,
+        known: Sequence[pulumi.Resource],
         child: Callable[..., pulumi.ResourceOptions],
     ) -> None:
         """What takes a VM that leaves out of the mesh, before its sidecar stops; where it may be dead, all of it."""
@@ -135,11 +143,12 @@ class VirtualMachine(pulumi.ComponentResource):
                 name,
                 args.ssh.vm,
                 args.ssh.bastion,
-                on_vm=take_down(args.address, name),
-                then=str(entry_commands(place)["delete"]),
+                withdraw=withdraw(place),
+                take_down=take_down(args.address, name),
             )
-            # No step on the host comes before it: a dead VM fails those, and must not keep this from being told.
-            departure(f"{name}-departure", text, args.ssh, args.address, child(*args.after))
+            # No step on the host comes before it: a dead VM fails those, and must not keep this from being told. Entry
+            # and token go after it: a VM that does answer, and refuses, keeps both.
+            departure(f"{name}-departure", text, args.ssh, args.address, child(*args.after, *known))
         else:
             departure(f"{name}-departure", withdraw(place), None, args.address, child(enrolled))
 

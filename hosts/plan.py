@@ -190,7 +190,7 @@ def configure(desired: DesiredHost, record: Sequence[str] = ()) -> Step:
         [
             f"d={PROGRAM_DIGEST} p={_COPIED_PROGRAM} b={shlex.quote(START_AS_ROOT)} n=istio-vm-mesh",
             'if [ "$(id -u)" = 0 ]; then sh -c "$b" $n $d $p',
-            'elif sudo -n /bin/sh -c "$b" $n $d 2>/dev/null; then sudo -n /bin/sh -c "$b" $n $d $p',
+            'elif sudo -n /bin/sh -c "$b" $n $d </dev/null 2>/dev/null; then sudo -n /bin/sh -c "$b" $n $d $p',
             # Without root's rights, nothing is changed, and what needs none is still looked at.
             f"else c=$p; [ -e $c ] || c={HELPER}; sh $c configure; s=$?; rm -f $p; exit $s; fi",
         ]

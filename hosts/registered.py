@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hosts.sidecar_files import proxy_metadata
@@ -16,6 +16,8 @@ from hosts.sidecar_files import proxy_metadata
 PLATFORM = "CLOUD_PLATFORM"
 """Variable of the agent: the cloud whose metadata service it asks for a locality and labels. `none` for no cloud;
 without it the agent tries all that it knows."""
+TUNNEL = "networking.istio.io/tunnel"
+"""Label of an entry whose VM takes HBONE; istiod adds it where ambient mode is on."""
 LOCALITY_LABELS = ("topology.istio.io/locality", "istio-locality")
 """Labels that name a VM's locality, the first that is there wins, as for Istio."""
 
@@ -26,6 +28,8 @@ class RegisteredEntry:
 
     labels: Mapping[str, str]
     """TLS mode among them: `security.istio.io/tlsMode`."""
+    optional_labels: Mapping[str, str] = field(default_factory=dict)
+    """Those that istiod adds or not, by switches of its own."""
     network: str
     service_account: str
     locality: str | None
@@ -42,9 +46,11 @@ def registered_entry(group: Mapping[str, Any], mesh_config: Mapping[str, Any]) -
     metadata, template = proxy_metadata(group, mesh_config), group["spec"]["template"]
     labels: dict[str, str] = json.loads(metadata["ISTIO_METAJSON_LABELS"])
     locality = next((labels[key] for key in LOCALITY_LABELS if key in labels), "")
+    tunnels = metadata.get("ISTIO_META_ENABLE_HBONE", "").lower() in ("true", "1") and TUNNEL not in labels
     return RegisteredEntry(
         # istiod moves this one into the entry's locality.
         labels={key: value for key, value in labels.items() if key != LOCALITY_LABELS[1]},
+        optional_labels={TUNNEL: "http"} if tunnels else {},
         network=metadata["ISTIO_META_NETWORK"] or template.get("network", ""),
         service_account=template.get("serviceAccount", ""),
         locality=_locality(locality) if locality or metadata.get(PLATFORM, "").lower() == "none" else None,

@@ -11,7 +11,7 @@ enter() {
 	status=0
 	if [ "$(id -u)" = 0 ]; then
 		alone "$@" || status=$?
-	elif [ "$2" != configure ] && sudo -n /bin/sh "$0" as-root 2>/dev/null; then
+	elif [ "$2" != configure ] && sudo -n /bin/sh "$0" as-root </dev/null 2>/dev/null; then
 		sudo -n /bin/sh "$0" as-root "$@" || status=$?
 	else
 		problem no-root "$(id -un) is not root and has no passwordless sudo" 'connect as root, or let the user run this: make sudoers prints how'

@@ -35,7 +35,7 @@ _STREAMS: Final[Sequence[str]] = ("stdout", "stderr")
 _KIND: Final = provider_pb2.PropertyDiff.Kind
 
 
-class Command(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc]
+class Command(provider_pb2_grpc.ResourceProviderServicer):
     """Commands and copies, hundreds at once. It takes no configuration."""
 
     def __init__(self, engine: engine_pb2_grpc.EngineStub) -> None:

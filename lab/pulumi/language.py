@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import signal
 import sys
 from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from pathlib import Path
@@ -32,7 +31,7 @@ class Language(language_pb2_grpc.LanguageRuntimeServicer):
 
     async def Cancel(self, request: Any, context: Any) -> Any:
         if self._running is not None and self._running.returncode is None:
-            self._running.send_signal(signal.SIGINT)
+            self._running.terminate()  # an interrupt would have it complain
         return empty_pb2.Empty()
 
     async def Run(self, request: Any, context: Any) -> Any:
@@ -58,8 +57,12 @@ class Language(language_pb2_grpc.LanguageRuntimeServicer):
 
 
 async def _start() -> Process:
-    """Start a process that waits for a program to run; in a group of its own, as one that is interrupted complains."""
-    return await create_subprocess_exec(sys.executable, _PROGRAM, stdin=PIPE, process_group=0)
+    """Start a process that waits for a program to run.
+
+    It dies with this one, for a program without an engine may wait for ever; an interrupt, it would complain of.
+    """
+    bound = ("setpriv", "--pdeathsig", "KILL", sys.executable, _PROGRAM)
+    return await create_subprocess_exec(*bound, stdin=PIPE, process_group=0)
 
 
 async def register(server: grpc.aio.Server, engine: str) -> None:

@@ -5,12 +5,10 @@ JSON on standard input: configuration may hold secrets.
 """
 
 import asyncio
-import ctypes
 import json
 import logging
 import os
 import runpy
-import signal
 import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -56,11 +54,8 @@ def _trace(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    pdeathsig = 1  # of linux/prctl.h: a program without its engine may wait for ever
-    ctypes.CDLL(None).prctl(pdeathsig, signal.SIGKILL)
-    text = sys.stdin.read() or sys.exit()  # the host ended without need for a program
     sys.path.pop(0)  # this file's folder
-    code = run(**json.loads(text))
+    code = run(**json.load(sys.stdin))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # threads that wait for nothing would hold the process

@@ -25,14 +25,23 @@ case $4 in */vm.log) ;; *) exit 99 ;; esac
 [ -z "$LOGS" ] || printf '%s\\n' "$LOGS" >"$4"
 [ -z "$BASTION_LOGS" ] || printf '%s\\n' "$BASTION_LOGS" >"$folder/bastion.log"
 [ -z "$SAYS" ] || echo "$SAYS" >&2
-[ "$STATUS" != lost-once ] || { [ "$(wc -l <"$HERE/runs")" = 1 ] && exit 255 || exit 0; }
-exit "$STATUS"
+run=$(wc -l <"$HERE/runs")
+set -- $STATUS
+[ "$run" -le "$#" ] || run=$#
+shift $((run - 1))
+exit "$1"
 """
 
 
 def leave(
-    folder: Path, status: int | str, logs: str, bastion_logs: str | None = None, says: str = ""
+    folder: Path,
+    status: int | str,
+    logs: str,
+    bastion_logs: str | None = None,
+    says: str = "",
+    withdraw: str = "echo entry deleted",
 ) -> subprocess.CompletedProcess[str]:
+    """Let the script run with an ssh whose runs end with these exit codes, the last one as often as it is run."""
     for name, text in (("ssh", FAKE_SSH), ("sleep", "#!/bin/sh\n")):
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
@@ -48,7 +57,7 @@ def leave(
         "ISTIO_VM_MESH_BASTION_KEY": "jump",
     }
     bastion = None if bastion_logs is None else BASTION
-    text = departure_command("billing-2", VM, bastion, on_vm="sh host remove 10.77.0.22", then="echo entry deleted")
+    text = departure_command("billing-2", VM, bastion, withdraw=withdraw, take_down="sh host remove 10.77.0.22")
     assert "not to be seen" not in text
     return subprocess.run(["sh", "-c", text], env=environment, capture_output=True, text=True, timeout=20)
 
@@ -95,7 +104,7 @@ STAYS = "Its WorkloadEntry and its token are left alone."
 
 def test_a_vm_that_answers_is_taken_down_as_any_other(tmp_path: Path) -> None:
     done = leave(tmp_path, 0, IN, says="the VM's own words")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "entry deleted\n", "the VM's own words\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "entry deleted\n", "the VM's own words\n" * 2)
     arguments = (tmp_path / "arguments").read_text().splitlines()
     assert arguments[-2:] == ["ops@10.77.0.22", "sh host remove 10.77.0.22"]
     assert {"StrictHostKeyChecking=yes", "BatchMode=yes", "IdentitiesOnly=yes", "2222"} <= set(arguments)
@@ -104,7 +113,7 @@ def test_a_vm_that_answers_is_taken_down_as_any_other(tmp_path: Path) -> None:
     assert KEY in files
     assert {line.split()[1] for line in files.splitlines() if line.startswith(("key ", "known_hosts "))} == {"600"}
     assert not Path((tmp_path / "folder").read_text().strip()).exists(), "the key must not stay"
-    assert runs(tmp_path) == 1
+    assert runs(tmp_path) == 2, "logged in to before it is taken out of the mesh"
 
 
 def at(address: str, what: str) -> str:
@@ -142,6 +151,7 @@ def test_a_dead_vm_is_given_up_with_a_word_about_what_remains(
     assert not [line for line in said if line.startswith("Authenticated")]
     assert warning.startswith("warning: VM billing-2 is unreachable and was given up")
     assert warning.endswith("removes them there: sh host remove 10.77.0.22")
+    assert done.stderr.count("warning: ") == 1
     assert runs(tmp_path) == 2, "once more, before it is given up"
 
 
@@ -220,15 +230,39 @@ def test_what_the_vms_own_commands_say_is_not_taken_for_sshs_word(tmp_path: Path
 
 def test_a_vm_that_fails_to_go_is_no_dead_one(tmp_path: Path) -> None:
     said = '{"vm":"billing-2","code":"residue"}'
-    done = leave(tmp_path, 1, IN, says=said)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"{said}\n")
+    done = leave(tmp_path, "0 1", IN, says=said)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "entry deleted\n", f"{said}\n" * 2)
+    assert runs(tmp_path) == 2
+
+
+def test_a_vm_that_cannot_be_taken_out_of_the_mesh_is_not_taken_down(tmp_path: Path) -> None:
+    done = leave(tmp_path, 0, IN, withdraw="echo no cluster >&2; false")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "no cluster\n")
     assert runs(tmp_path) == 1
 
 
+def test_a_vm_that_runs_no_commands_stays_in_the_mesh(tmp_path: Path) -> None:
+    done = leave(tmp_path, 1, IN, says="This account is currently not available.")
+    assert (done.returncode, done.stdout) == (1, "")
+
+
 def test_a_connection_that_is_lost_once_is_made_again(tmp_path: Path) -> None:
-    done = leave(tmp_path, "lost-once", f"{IN}\nTimeout, server 10.77.0.22 not responding.")
+    done = leave(tmp_path, "0 255 0", f"{IN}\nTimeout, server 10.77.0.22 not responding.")
     assert (done.returncode, done.stdout, done.stderr) == (0, "entry deleted\n", "")
-    assert runs(tmp_path) == 2
+    assert runs(tmp_path) == 3
+
+
+def test_a_vm_that_is_lost_for_good_while_it_goes_has_left_the_mesh(tmp_path: Path) -> None:
+    done = leave(tmp_path, "0 255", f"{IN}\nTimeout, server 10.77.0.22 not responding.")
+    told = f"error: VM billing-2 has not left: {BROKE_OFF} It is out of the mesh by now, its token is left alone.\n"
+    assert (done.returncode, done.stdout) == (1, "entry deleted\n")
+    assert done.stderr.endswith(told)
+
+
+def test_a_vm_that_dies_while_it_goes_is_given_up(tmp_path: Path) -> None:
+    done = leave(tmp_path, "0 255", at("10.77.0.22", "Connection timed out"))
+    assert (done.returncode, done.stdout) == (0, "entry deleted\n")
+    assert "warning: VM billing-2 is unreachable and was given up" in done.stderr
 
 
 def test_a_bastion_has_its_own_key_and_host_key(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The guard's objects; what they admit is tested by the lab's API server."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -44,6 +45,8 @@ def test_a_line_for_each_thing_that_a_vm_may_say() -> None:
         "serviceAccount=pay",
         "locality=",
     ]
+    optional = dataclasses.replace(entry(b="2"), optional_labels={"a": "1"})
+    assert entry_lines(optional)[:2] == ["label b=2", "?label a=1"]
     assert entry_lines(entry(locality="eu/a"))[-1] == "locality=eu/a"
     assert entry_lines(entry(locality=None))[-1] == "locality=*"
 

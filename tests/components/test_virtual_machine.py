@@ -93,7 +93,7 @@ def test_it_registers_its_steps_under_itself(done: Run) -> None:
         ("configure", {"leaf"}),
         ("secret", {"billing-1-configure"}),
         ("entry", {"billing-1-configure"}),
-        ("enrol", {"billing-1-secret", "billing-1-entry"}),
+        ("enrol", {"billing-1-configure", "billing-1-secret", "billing-1-entry"}),
         ("departure", {"billing-1-enrol"}),
         ("confirm", {"billing-1-enrol"}),
     ],
@@ -292,6 +292,7 @@ def test_a_vm_that_may_leave_unreachable_is_taken_down_by_its_departure(done: Ru
     # The host's own steps would fail on a dead VM: changing and keeping them needs no connection.
     retained = {name for name in leaving.names if leaving[name].retain_on_delete}
     assert retained == {f"billing-1-{step}" for step in ON_HOST}
-    # A dead VM fails these, and must not keep the departure from being told of.
-    assert departure.dependency_names == {"leaf"}
+    # A dead VM fails these, and must not keep the departure from being told of. One that refuses keeps entry and token.
+    assert departure.dependency_names == {"leaf", "billing-1-entry", "billing-1-secret"}
+    assert leaving["billing-1-entry"].dependency_names == leaving["billing-1-secret"].dependency_names == {"leaf"}
     assert "not to be seen" not in public_text(departure.inputs)

@@ -46,6 +46,14 @@ def test_a_label_says_the_locality_with_and_without_a_cloud(
         assert (found.locality, found.labels) == (locality, {"version": "v1", **stays, **OWN})
 
 
+def test_istiod_may_mark_vms_that_take_hbone() -> None:
+    tunnel = {"networking.istio.io/tunnel": "http"}
+    config = {"defaultConfig": {"proxyMetadata": {"ISTIO_META_ENABLE_HBONE": "true"}}}
+    assert registered_entry(group(), config).optional_labels == tunnel
+    assert registered_entry(group(**tunnel), config).optional_labels == {}
+    assert registered_entry(group(), MESH).optional_labels == {}
+
+
 @pytest.mark.parametrize(
     ("where", "locality"),
     [({}, ""), ({"CLOUD_PLATFORM": "NONE"}, ""), ({"CLOUD_PLATFORM": "aws"}, None), ({"OTHER": "x"}, "")],

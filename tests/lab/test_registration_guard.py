@@ -172,9 +172,10 @@ def crowd(vms: int, version: str) -> RegistrationGuardArgs:
         entries={
             f"10.78.{number // 250}.{number % 250}": RegisteredEntry(
                 labels={"version": version, **{f"example.com/{key}-of-vm": f"{key}-{number}" for key in "abcdef"}},
+                optional_labels={"networking.istio.io/tunnel": "http"},
                 network="net1",
                 service_account="crowd",
-                locality="eu/a",
+                locality=None,
             )
             for number in range(vms)
         },
@@ -199,10 +200,10 @@ def test_the_guard_of_many_vms_is_taken_and_judges(joined: Stack, kubectl: Kubec
     ]
     everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
 
-    def judged(guard: RegistrationGuardArgs, address: str) -> str:
+    def judged(guard: RegistrationGuardArgs, address: str, **labels: str) -> str:
         """What is said of the last VM's entry, at an address."""
         last = list(guard.entries.values())[-1]
-        spec = {"address": address, "labels": dict(last.labels), "network": "net1"}
+        spec = {"address": address, "labels": {**last.labels, **labels}, "network": "net1"}
         return admitted(kubectl, {**spec, "serviceAccount": "crowd", "locality": "eu/a"}, "crowd", "default")
 
     kubectl("apply", "--server-side", "-f", "-", stdin=everything)
@@ -210,7 +211,9 @@ def test_the_guard_of_many_vms_is_taken_and_judges(joined: Stack, kubectl: Kubec
         own, other = list(now.entries)[-1], next(iter(now.entries))
         eventually(lambda: "has the address 10.79.0.1" in judged(now, "10.79.0.1"), seconds=10, what="it is in force")
         assert judged(now, own) == judged(before, own) == ""
-        assert "registers with label example.com/a-of-vm=a-" in judged(now, other)
+        assert judged(now, own, **{"networking.istio.io/tunnel": "http"}) == "", "istiod adds it or not"
+        assert "tunnel=other, the stack" in judged(now, own, **{"networking.istio.io/tunnel": "other"})
+        assert "label example.com/a-of-vm=a-0" in judged(now, other)
     finally:
         kubectl("delete", "-f", "-", stdin=everything)
 
