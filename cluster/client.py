@@ -219,7 +219,7 @@ class Client:
 
     def _unreachable(self, error: Exception, limit: float) -> ApiError:
         where = f"the Kubernetes API at {self._host()}"
-        if isinstance(error, urllib3.exceptions.ProxyError):
+        if isinstance(error, urllib3.exceptions.ProxyError) or "SOCKS" in str(error):
             return ApiError(
                 f"{where} cannot be reached through the proxy: {_cause(error)}; check proxy-url, HTTPS_PROXY"
             )
@@ -234,7 +234,7 @@ class Client:
         untrusted = re.search(r"certificate verify failed: ([^(]+)", str(error))
         if untrusted:
             return ApiError(
-                f"{where} has a certificate that the kubeconfig does not trust ({untrusted[1].strip()}); "
+                f"{where} has a certificate that the kubeconfig does not trust ({untrusted[1].strip(' .')}); "
                 "check `certificate-authority` in it"
             )
         if "refused" in str(error):

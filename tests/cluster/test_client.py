@@ -187,9 +187,10 @@ def test_goes_through_a_proxy(api: Api, monkeypatch: pytest.MonkeyPatch, by: str
     assert [one.rpartition(" ")[0] for one in asked] == [f"CONNECT localhost:{api.port}"]
 
 
-def test_says_that_a_proxy_does_not_answer(api: Api) -> None:
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_says_that_a_proxy_does_not_answer(api: Api, scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
-        proxy = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        proxy = f"{scheme}://127.0.0.1:{closed.getsockname()[1]}"
     assert failure(Client.connect(api.kubeconfig({"token": TOKEN}, {"proxy-url": proxy}))) == (
         f"the Kubernetes API at {api.server} cannot be reached through the proxy: Connection refused; "
         "check proxy-url, HTTPS_PROXY"
