@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import ModuleType
 
 import grpc
@@ -21,7 +22,8 @@ async def _serve(plugin: ModuleType) -> None:
     await plugin.register(server, sys.argv[-1])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    print(port, flush=True)
+    with suppress(BrokenPipeError):  # it may have died already
+        print(port, flush=True)
     await ended.wait()
     os._exit(0)  # what the interpreter would tidy up takes time, and the engine waits for it
 

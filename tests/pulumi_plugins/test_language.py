@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -155,9 +156,17 @@ def test_a_cancelled_program_ends_and_so_does_one_whose_host_is_interrupted(host
 
 
 @only_ours
-def test_a_host_whose_engine_was_killed_ends(plugins: Path, engine: Engine, monitor: str, tmp_path: Path) -> None:
+def test_a_host_whose_engine_dies_ends_even_if_that_is_before_it_serves(
+    plugins: Path, engine: Engine, monitor: str, tmp_path: Path
+) -> None:
     host = Host(plugins, engine, monitor, tmp_path)
     assert host.process.stdin is not None
     host.process.stdin.close()
     assert host.process.wait(5) == 0
     host.close()
+    command = [plugins / "pulumi-language-python", engine.address]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as early:
+        assert early.stdin is not None and early.stdout is not None
+        early.stdin.close()
+        early.stdout.close()
+        assert early.wait(5) == 0
