@@ -171,8 +171,8 @@ class Hosts(Model):
     """Seconds after a start of the sidecar in which a new ssh connection must confirm it. Else the VM takes back by
     itself what the start has changed (redirection, DNS capture, its block in `/etc/hosts`): nobody is locked out."""
     remove_unreachable: bool = False
-    """Whether a VM may leave the stack, or go with it, although nothing answers at its address. Its entry and token go,
-    and a warning says what remains on it. Takes effect with an `up`: run one before the VM is taken out of the stack."""
+    """Whether a VM may leave the stack, or go with it, although nothing answers at its address. Its entry and its token
+    go, and a warning says what remains on it. Takes effect with an `up`, so run one before the VM is taken out."""
     rollout: Rollout = Rollout()
     """How VMs that serve are changed."""
     ssh: Ssh = Ssh()
