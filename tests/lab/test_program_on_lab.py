@@ -14,8 +14,11 @@ import yaml
 from stack import PROJECT, Kubectl, Stack
 
 import arguments
+from cluster.client import ApiError, Client
 from components.control_plane import certificate_digest
-from components.kubectl import ClusterAccess, create_token, delete_entry, read_when_there
+from components.credential import AUDIENCE
+from components.entry import EntryArgs, entry_commands, withdraw
+from components.kubectl import ClusterAccess
 from components.presets import PRESETS
 from components.values import chart_reference, istiod_values, mesh_config
 from lab.runtime import Lab
@@ -89,37 +92,33 @@ def test_the_root_certificate_is_the_one_in_the_vms_namespace(joined: Stack, kub
     assert joined.outputs()["mesh"]["rootCertificateSha256"] == certificate_digest(root)
 
 
-def test_a_token_is_short_for_istiods_ca_only_and_bound_to_the_vms_secret(
-    joined: Stack, kubectl: Kubectl, lab_environment: dict[str, str]
-) -> None:
+def test_a_token_is_short_for_istiods_ca_only_and_bound_to_the_vms_secret(joined: Stack, kubectl: Kubectl) -> None:
     name = "istio-vm-billing-1"
     secret = json.loads(kubectl("get", "secret", name, "-n", "vm-apps", "-o", "json"))
     assert not secret.get("data")
     uid = secret["metadata"]["uid"]
-    given = {
-        "service_account": "billing",
-        "namespace": "vm-apps",
-        "minutes": 60,
-        "secret": "istio-vm-billing-1",
-    }
-    done = shell(create_token(ACCESS, **given, secret_uid=uid), lab_environment)
-    assert done.returncode == 0, done.stderr
-    payload = done.stdout.split(".")[1]
+    client = Client.connect(str(PROJECT / ".lab/kubeconfig"), None)
+
+    def minted(uid: str) -> str:
+        return client.create_token("vm-apps", "billing", audience=AUDIENCE, seconds=3600, secret=name, secret_uid=uid)
+
+    payload = minted(uid).split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     assert claims["aud"] == ["istio-ca"]
     assert claims["exp"] - claims["iat"] == 3600
     assert claims["kubernetes.io"]["secret"] == {"name": name, "uid": uid}
-    other = shell(create_token(ACCESS, **given, secret_uid="0000"), lab_environment)
-    assert other.returncode != 0, "a token must not be bound to another Secret of the same name"
+    with pytest.raises(ApiError):  # a token must not be bound to another Secret of the same name
+        minted("0000")
 
 
-def test_what_is_not_there_reads_as_nothing_and_is_deleted_already(lab_environment: dict[str, str]) -> None:
-    for namespace in ("default", "no-such-namespace"):
-        read = shell(
-            read_when_there(ACCESS, "configmap", "nothing", namespace, "{.data.x}", wait=False), lab_environment
-        )
-        assert (read.returncode, read.stdout, read.stderr) == (0, "", "")
-        gone = shell(delete_entry(ACCESS, name="nothing", namespace=namespace), lab_environment)
+def test_an_entry_that_is_not_there_is_deleted_already(lab_environment: dict[str, str]) -> None:
+    group = {
+        "metadata": {"name": "nothing", "namespace": "default"},
+        "spec": {"template": {"network": "net1", "serviceAccount": "nobody"}},
+    }
+    place = EntryArgs(access=ACCESS, vm="nothing", address="10.77.0.99", group=group)
+    for command in (withdraw(place), entry_commands(place)["delete"]):
+        gone = shell(command, lab_environment)
         assert gone.returncode == 0, gone.stderr
 
 
