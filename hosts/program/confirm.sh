@@ -29,9 +29,9 @@ confirm() {
 	printf '{"package":"%s","certificate":%s,"ready":true,"since":"%s"}\n' \
 		"$(json "$(package_version)")" "$certificate" "$since"
 }
+proved() { [ "$(cat "$state/proved" 2>/dev/null)" = "$(current)" ]; }
 # A start that was taken back, and told of: a connection that was new since that start has been here, so it was not ssh
 # that failed, and it may be tried again from here.
-proved() { [ "$(cat "$state/proved" 2>/dev/null)" = "$(current)" ]; }
 start_again() {
 	proved ||
 		fail taken-back "$(cat "$state/told")" "name $vm under renew, then run up again: it is enrolled anew"
@@ -41,8 +41,8 @@ start_again() {
 	systemctl -q enable istio 2>/dev/null
 	start >&2
 }
-# anew STAMP: the VM had registered as it was before the change, and its entry was deleted: it gets another when the sidecar
-# connects again. A stamp is followed once.
+# anew STAMP: the VM had registered as it was before the change, and its entry was deleted: it gets another when the
+# sidecar connects again. A stamp is followed once.
 anew() {
 	doing='starting the sidecar once more'
 	# A VM that has gone back by itself was registered as it runs now, and gets that again.
