@@ -20,7 +20,7 @@ import urllib3
 from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException
-from kubernetes.stream.ws_client import websocket_call
+from kubernetes.stream.ws_client import ERROR_CHANNEL, websocket_call
 
 from cluster.deadline import within
 from cluster.errors import ApiError
@@ -127,28 +127,28 @@ class Client:
         headers: dict[str, str] = {}
         self._sign(api, headers, path, "GET", None)
 
-        def run() -> tuple[str, str, int]:
+        def run() -> tuple[str, str, str]:
             url = f"{api.configuration.host}{path}?{urlencode(query)}"
             stream = websocket_call(api.configuration, "GET", url, headers=headers, _preload_content=False)
             try:
                 stream.run_forever(timeout=limit)
                 if stream.is_open():
                     raise TimeoutError
-                return stream.read_stdout(), stream.read_stderr(), stream.returncode
+                return stream.read_stdout(), stream.read_stderr(), stream.read_channel(ERROR_CHANNEL)
             finally:
                 stream.sock.shutdown()
 
         try:
             # The stream ends itself in time; a connection that cannot be made does not.
-            output, errors, status = within(limit + 1, run)
+            output, errors, end = within(limit + 1, run)
         except TimeoutError:
             raise ApiError(f"{where}: {command[0]} did not end within {limit:.3g} s") from None
         except ApiException as error:
             raise ApiError(
                 f"the Kubernetes API cannot run a command in {where}: {_refusal(str(error.reason))}"
             ) from None
-        if status:
-            raise ApiError(f"{where}: {_last_line(errors) or f'{command[0]} ended with status {status}'}")
+        if why := _failure(end):
+            raise ApiError(f"{where}: {_last_line(errors) or f'{command[0]}: {why}'}")
         return output
 
     def _sign(self, api: ApiClient, headers: dict[str, str], path: str, method: str, body: object) -> None:
@@ -281,6 +281,14 @@ def _refusal(text: str) -> str:
         return str(json.loads(body)["message"])
     except (ValueError, TypeError, KeyError):
         return status
+
+
+def _failure(end: str) -> str:
+    """Why a command did not end well, from what the API says at the end of its stream; empty where it did."""
+    if not end:
+        return "its stream broke off"
+    status = json.loads(end)
+    return "" if status.get("status") == "Success" else str(status.get("message") or "it failed")
 
 
 def _last_line(text: str) -> str:

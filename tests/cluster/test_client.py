@@ -199,7 +199,7 @@ def test_says_that_a_proxy_does_not_answer(api: Api, scheme: str) -> None:
 
 EXEC = "/api/v1/namespaces/ns/pods/a/exec?command=say&command=it%27s&container=c&stdout=1&stderr=1"
 SUCCESS = (3, '{"status": "Success"}')
-FAILURE = (3, '{"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": "7"}]}}')
+FAILURE = (3, '{"status": "Failure", "message": "command terminated with exit code 7"}')
 
 
 def test_runs_a_command_in_a_pod(api: Api, client: Client) -> None:
@@ -213,7 +213,8 @@ def test_runs_a_command_in_a_pod(api: Api, client: Client) -> None:
     ("frames", "told"),
     [
         ([(2, "noise\nno such host\n"), FAILURE], "pod ns/a: no such host"),
-        ([FAILURE], "pod ns/a: say ended with status 7"),
+        ([FAILURE], "pod ns/a: say: command terminated with exit code 7"),
+        ([(1, "half of it")], "pod ns/a: say: its stream broke off"),
     ],
 )
 def test_says_what_a_command_fails_with(api: Api, client: Client, frames: list[tuple[int, str]], told: str) -> None:
