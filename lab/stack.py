@@ -23,7 +23,7 @@ import recover
 from lab import paths
 from lab.errors import LabError
 from lab.progress import Progress
-from lab.pulumi import launch
+from lab.pulumi import write_plugins
 from lab.toolchain import ensure
 from lab.toolchain.parts import PULUMI_VERSION
 
@@ -60,18 +60,18 @@ def programs(environment: Mapping[str, str]) -> dict[str, str]:
 def _own_programs() -> Path:
     """Put the plugins where the CLI looks for them, and return the folder of the CLI."""
     folder = ensure(Progress()).pulumi.parent
-    plugins = paths.PULUMI_HOME / "plugins"
-    for kind, name, version, launcher in (
-        ("language", "python", PULUMI_VERSION, launch("language")),
-        ("resource", "command", version_of("pulumi-command"), launch("command")),
-        ("resource", "kubernetes", version_of("pulumi-kubernetes"), f'exec {folder}/pulumi-resource-kubernetes "$@"\n'),
+    launchers = paths.PULUMI_HOME / "bin"
+    write_plugins(launchers, sys.executable)
+    for kind, name, version, program in (
+        ("language", "python", PULUMI_VERSION, launchers),
+        ("resource", "command", version_of("pulumi-command"), launchers),
+        ("resource", "kubernetes", version_of("pulumi-kubernetes"), folder),
     ):
-        program = plugins / f"{kind}-{name}-v{version}" / f"pulumi-{kind}-{name}"
-        program.parent.mkdir(parents=True, exist_ok=True)
-        new = program.with_name(f"{program.name}.{os.getpid()}")
-        new.write_text(f"#!/bin/sh\n{launcher}")
-        new.chmod(0o755)
-        new.replace(program)
+        plugin = paths.PULUMI_HOME / "plugins" / f"{kind}-{name}-v{version}" / f"pulumi-{kind}-{name}"
+        plugin.parent.mkdir(parents=True, exist_ok=True)
+        new = plugin.with_name(f"{plugin.name}.{os.getpid()}")
+        new.symlink_to(program / plugin.name)
+        new.replace(plugin)
     return folder
 
 
