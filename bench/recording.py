@@ -98,7 +98,7 @@ def known_as(command: str, vm: str, address: str) -> str:
 def renamed(text: str, names: Mapping[str, str]) -> str:
     """Return a text in which names are replaced where they stand as whole words."""
     alternatives = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-    return re.sub(rf"(?<![\w-])(?:{alternatives})(?![\w-])", lambda found: names[found[0]], text)
+    return re.sub(rf"(?<![\w.])(?:{alternatives})(?!\w|\.\d)", lambda found: names[found[0]], text)
 
 
 def entry_of(recording: Recording, vm: str, address: str, changed: Iterable[tuple[str, str]]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-SAMPLE_SECONDS = 1.0
+SAMPLE_SECONDS = 0.5
 GRACE_SECONDS = 5.0
 """How long what is left behind may take to end. What stays, as shared ssh connections do, counts as it is then."""
 PR_SET_CHILD_SUBREAPER = 36

@@ -77,25 +77,24 @@ def test_each_host_answers_in_its_own_name_and_in_the_recorded_order(tmp_path: P
         str(tmp_path / "authorized_keys"),
         port,
     )
-    (tmp_path / "known_hosts").write_text(
-        "".join(
-            f"[{host}]:{port} {key}\n" for host, _, key in (x.partition(" ") for x in known_hosts(hosts).split("\n"))
-        )
-    )
+    lines = [line.split(" ", 1) for line in known_hosts(hosts).splitlines()]
+    known = tmp_path / "known_hosts"
+    known.write_text("".join(f"[{host}]:{port} {public}\n" for host, public in lines))
 
     async def ask(address: str, *commands: str) -> list[tuple[int | None, Any, Any]]:
-        known = str(tmp_path / "known_hosts")
-        async with asyncssh.connect(address, port, username="root", client_keys=[key], known_hosts=known) as client:
+        login = {"username": "root", "client_keys": [key], "known_hosts": str(known)}
+        async with asyncssh.connect(address, port, **login) as client:
             done = [await client.run(command, input="given") for command in commands]
         return [(each.exit_status, each.stdout, each.stderr) for each in done]
 
     async def asked() -> list[list[tuple[int | None, Any, Any]]]:
-        async with await Server(Hosts.from_json(hosts.to_json()), None).serve():
-            look = f"look at bench-2 {DIGEST}"
-            return [
-                await ask("127.0.0.2", look, look, look, "else"),
-                await ask("127.0.0.1", f"look at bench-1 {DIGEST}"),
-            ]
+        acceptor = await Server(Hosts.from_json(hosts.to_json()), None).serve()
+        look = f"look at bench-2 {DIGEST}"
+        asked = await asyncio.gather(
+            ask("127.0.0.2", look, look, look, "else"), ask("127.0.0.1", f"look at bench-1 {DIGEST}")
+        )
+        acceptor.close()
+        return list(asked)
 
     second = (0, "bench-2 is 127.0.0.2\n", "bench-10\n")
     unknown = (127, "", "no answer was recorded for bench-2: else\n")

@@ -14,7 +14,7 @@ from bench.usage import role
 WORK = """
 import time
 memory = bytearray(60_000_000)
-while time.process_time() < 0.5: pass
+while time.process_time() < 1.2: pass
 """
 
 
@@ -24,7 +24,7 @@ def test_what_is_left_behind_counts_too(tmp_path: Path) -> None:
     used = Usage()
     done = used.run(["sh", "-c", leave], seconds=60, cwd=tmp_path, env=os.environ, stdin="given")
     assert (done.returncode, done.stdout) == (3, "given")
-    assert 0.5 <= used.cpu < 2
+    assert 1.2 <= used.cpu < 3
     assert used.peaks["program"] > 60
     assert used.aside > 0.4, "the time of who was left behind is not the program's"
 
