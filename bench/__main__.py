@@ -176,7 +176,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--repeat", type=int, default=5, help="how often everything is done (5)")
     found.add_argument("--tools", type=_names, default=names, help=f"who ({','.join(names)})")
     found.add_argument(
-        "--operations", type=_names, default=list(OPERATIONS), help="what, beside join and removal (all)"
+        "--operations", type=_operations, default=list(OPERATIONS), help="what, beside join and removal (all)"
     )
     found.add_argument("--simulated", type=_numbers, default=[], help="numbers of simulated hosts, as 200,500,1000")
     found.add_argument("--json", type=Path, default=paths.CHECKOUT / "docs/bench.json", help="where results go")
@@ -191,6 +191,12 @@ def _numbers(text: str) -> list[int]:
 
 def _names(text: str) -> list[str]:
     return text.split(",")
+
+
+def _operations(text: str) -> list[str]:
+    if unknown := sorted(set(_names(text)) - set(OPERATIONS)):
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)} (there are: {', '.join(OPERATIONS)})")
+    return _names(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -42,7 +42,7 @@ def test_goals_are_met_or_not_and_say_by_which_figures() -> None:
         taken(ours, 0, "everything out", 20.0),
         taken(ours, 12, "everything out", 45.0),
         taken("shell xargs -P", 12, "removal", 10.0),
-        taken(ours, 12, "cold join, four broken", 18.0),
+        taken(ours, 12, "cold join with four broken", 18.0),
         states=[State(ours, 2, 0, 6.0, 31.5, 0.5), State(ours, 12, 0, 6.0, 28, 0.9)],
     )
     assert found == {
