@@ -7,26 +7,29 @@ import arguments
 import mesh
 import outputs
 import settings
+from cluster.client import Client
+from cluster.objects import at_one_moment
 from components.confirmation import Confirmation
 from components.control_plane import ControlPlane, Mesh
-from components.credential import Credentials
 from components.existing import ExistingControlPlane
 from components.gateways import EastWestGateway
+from components.hooks import Hooks
 from components.ingress import IngressGateway
 from components.policies import Policies
-from components.registration import Registration, RegistrationArgs
+from components.registration import Registration
+from components.registration_guard import ConfirmedEntries
 from components.revisions import RevisionTags
-from components.rollout import Rollout
+from components.rollout import turns
 from components.services import MeshService
 from components.traffic import TrafficPolicy
 from components.virtual_machine import VirtualMachine
 from components.vm_namespace import VmNamespace
 from components.workload import Workload
-from registration.stack import declared_vms
 
 stack = settings.load()
 access = arguments.cluster_access(stack)
-stack, istio = mesh.settled(stack, access)
+client = Client.connect(access.kubeconfig, access.context)
+stack, istio = mesh.settled(stack, client)
 # A path, never the file's contents: credentials stay out of the stack's state. The cluster's name says whether it is
 # another cluster, whose objects are to be made anew; a new way to the same one changes nothing.
 provider = kubernetes.Provider(
@@ -35,23 +38,27 @@ provider = kubernetes.Provider(
     context=access.context,
     cluster_identifier=stack.cluster.name,
     enable_server_side_apply=True,
+    # Else a changed one goes before it is made anew: what the guard knows would be gone for that while.
+    enable_config_map_mutable=True,
 )
 on_cluster = pulumi.ResourceOptions(providers=[provider])
 
 if problem := arguments.agent_warning(stack):
     pulumi.log.warn(problem)
-moves = arguments.migration_steps(stack)
+moves = arguments.migration_steps(stack, client)
 found = arguments.look_at_hosts(stack)
+before = at_one_moment(client.get)
+places = turns(arguments.rollout_args(stack, before))
 control_plane: Mesh = (
-    ExistingControlPlane("istio", arguments.existing_args(stack, istio), on_cluster)
+    ExistingControlPlane("istio", arguments.existing_args(stack, client.get, istio), on_cluster)
     if istio
-    else ControlPlane("istio", mesh.control_plane_args(stack, access), on_cluster)
+    else ControlPlane("istio", mesh.control_plane_args(stack, client), on_cluster)
 )
-asked = arguments.gateway_args(stack, control_plane)
+asked = arguments.gateway_args(stack, client.get, control_plane)
 gateway = EastWestGateway("east-west", asked, on_cluster) if asked else None
-if tags := arguments.tags_args(stack, control_plane):
+if tags := arguments.tags_args(stack, client.get, control_plane):
     RevisionTags("revision-tags", tags, on_cluster)
-ways = arguments.ways_to_istiod(stack, control_plane, gateway)
+ways = arguments.ways_to_istiod(stack, client.get, control_plane, gateway)
 namespaces = {name: VmNamespace(name, args, on_cluster) for name, args in arguments.namespace_args(stack).items()}
 for name, rules in arguments.policies_args(stack, control_plane, namespaces).items():
     Policies(f"{name}-policies", rules, on_cluster)
@@ -59,34 +66,31 @@ asked_workloads = arguments.workloads_args(stack, control_plane, namespaces)
 workloads = {name: Workload(name, args, on_cluster) for name, args in asked_workloads.items()}
 for host in stack.traffic:
     TrafficPolicy(host, arguments.policy_args(stack, host, control_plane, namespaces, moves), on_cluster)
-asked_ingress = arguments.ingress_args(stack, control_plane, namespaces, moves)
+asked_ingress = arguments.ingress_args(stack, client.get, control_plane, namespaces, moves)
 ingress = IngressGateway("ingress", asked_ingress, on_cluster) if asked_ingress else None
 services = {
     name: MeshService(name, arguments.service_args(stack, name, control_plane, namespaces), on_cluster)
     for name in stack.services
 }
-credentials = Credentials("credentials", arguments.credentials_args(stack, control_plane, workloads, found))
-turns = Rollout("rollout", arguments.rollout_args(stack)).turns
+tokens = arguments.credentials(stack, before, control_plane, workloads, found)
+hooks = Hooks()
 machines = {
     name: VirtualMachine(
         name,
-        arguments.machine_args(stack, name, control_plane, ways, namespaces, workloads, credentials, turns, found),
+        arguments.machine_args(
+            stack, name, client, hooks, control_plane, ways, namespaces, workloads, tokens, places, found
+        ),
         on_cluster,
     )
     for workload in stack.workloads.values()
     for name in workload.meshed_vms
 }
-registration = Registration(
-    "registration",
-    RegistrationArgs(
-        access=access,
-        vms=list(declared_vms(stack).values()),
-        steps={name: machine.steps for name, machine in machines.items()}
-        | {name: steps for workload in workloads.values() for name, steps in workload.static_steps.items()},
-        drift={name: vm.summary for name, vm in found.items()},
-    ),
-)
-confirmation = Confirmation("confirmation", arguments.confirmation_args(stack, gateway, registration.report))
+for name, workload in workloads.items():
+    if workload.guard:
+        steps = [machines[vm].confirmed for vm in stack.workloads[name].meshed_vms]
+        ConfirmedEntries(f"{name}-guard-confirmed", workload.guard, steps, on_cluster)
+registration = Registration("registration", arguments.registration_args(stack, client, machines, workloads, found))
+confirmation = Confirmation("confirmation", arguments.confirmation_args(stack, client, gateway, registration.report))
 
 for name, value in outputs.of(
     stack, control_plane, ways, gateway, ingress, workloads, services, registration, confirmation

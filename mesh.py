@@ -8,46 +8,38 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
-import json
 import re
-import shlex
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import pulumi
 from cryptography.x509 import Certificate
 
 import arguments
+from cluster.client import ApiError, Client
 from components.ca import ADOPTED, FILES, SECRET, Ca
 from components.common import ISTIO_API
 from components.control_plane import ControlPlaneArgs
 from components.existing import GATEWAY, Facts, FoundIstio, Wanted, judge
-from components.kubectl import ClusterAccess, kubectl
 from components.values import ISTIO_NAMESPACE, NETWORK_LABEL, suffixed
 from settings import Settings, authority
 from settings.problems import Refused
 
-MANAGERS = "--show-managed-fields"
-_CERTIFICATES = (
-    '{{range $name, $value := .data}}{{$name}} {{if eq $name "ca-key.pem"}}there{{else}}{{$value}}{{end}}{{"\\n"}}'
-    "{{end}}"
-)
-"""Prints a Secret but for its private key."""
+Value = TypeVar("Value")
 
 
-def control_plane_args(stack: Settings, access: ClusterAccess) -> ControlPlaneArgs:
+def control_plane_args(stack: Settings, client: Client) -> ControlPlaneArgs:
     """The control plane that the stack asks for, with what is there for it already."""
-    ca = authority_of(stack, access)
-    return arguments.control_plane_args(stack, ca, adopt_namespace=has_namespace(stack, access))
+    ca = authority_of(stack, client)
+    return arguments.control_plane_args(stack, client.get, ca, adopt_namespace=has_namespace(stack, client))
 
 
-def authority_of(stack: Settings, access: ClusterAccess, now: datetime | None = None) -> Ca | None:
+def authority_of(stack: Settings, client: Client, now: datetime | None = None) -> Ca | None:
     """The authority that the stack names, if any; a warning is told of one that runs out soon."""
     if stack.istio.ca_secret is None:
         return None
-    found = stack.authority or _kept(access)
+    found = stack.authority or _kept(client)
     if warning := found.warning(now or authority.utc_now()):
         pulumi.log.warn(warning)
     key = found.key.get_secret_value()
@@ -60,12 +52,11 @@ def authority_of(stack: Settings, access: ClusterAccess, now: datetime | None = 
     )
 
 
-def _kept(access: ClusterAccess) -> authority.Authority:
-    """The authority in the Secret that somebody else keeps."""
+def _kept(client: Client) -> authority.Authority:
+    """The authority in the Secret that somebody else keeps; its private key stays there."""
     place = f"istio.caSecret.existing: Secret {ISTIO_NAMESPACE}/{SECRET}"
-    where = ("get", "secret", SECRET, f"--namespace={ISTIO_NAMESPACE}", "--ignore-not-found")
-    said = run(kubectl(access, *where, "-o", f"go-template={_CERTIFICATES}"))
-    parts = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
+    found = _answered(lambda: client.get(f"/api/v1/namespaces/{ISTIO_NAMESPACE}/secrets/{SECRET}")) or {}
+    parts = {name: "" if name == "ca-key.pem" else text for name, text in (found.get("data") or {}).items()}
     missing = [name for name in FILES.values() if name not in parts]
     if missing:
         what = f"has no {', '.join(missing)}" if parts else "is not there"
@@ -84,14 +75,15 @@ def _certificates(encoded: str) -> list[Certificate]:
         raise Refused("holds no text", "PEM certificates") from None
 
 
-def has_namespace(stack: Settings, access: ClusterAccess) -> bool:
+def has_namespace(stack: Settings, client: Client) -> bool:
     """Whether somebody else has made istiod's namespace, to keep the authority in it.
 
     One that this stack has made bears the network's label, but not the mark of one that it has found.
     """
     if stack.istio.ca_secret is None or stack.istio.ca_secret.existing is None:
         return False
-    return not made_here(json.loads(run(kubectl(access, "get", "namespace", ISTIO_NAMESPACE, "-o", "json", MANAGERS))))
+    found = _answered(lambda: client.get(f"/api/v1/namespaces/{ISTIO_NAMESPACE}"))
+    return found is not None and not made_here(found)
 
 
 def made_here(namespace: Mapping[str, Any]) -> bool:
@@ -105,12 +97,12 @@ def made_here(namespace: Mapping[str, Any]) -> bool:
     )
 
 
-def settled(stack: Settings, access: ClusterAccess) -> tuple[Settings, FoundIstio | None]:
+def settled(stack: Settings, client: Client) -> tuple[Settings, FoundIstio | None]:
     """The stack with what an Istio that was found says in place of what it leaves out, and that Istio."""
     istio = stack.istio
     if istio.install == "helm":
         return stack, None
-    found = judge(_wanted(stack), facts(access, istio.revision))
+    found = judge(_wanted(stack), facts(client, istio.revision))
     if isinstance(found, list):
         lines = "\n".join(f"  {reason}" for reason in found)
         raise pulumi.RunError(f"the Istio that is there cannot take this stack's VMs:\n{lines}")
@@ -132,35 +124,29 @@ def _wanted(stack: Settings) -> Wanted:
     )
 
 
-def facts(access: ClusterAccess, revision: str) -> Facts:
+def facts(client: Client, revision: str) -> Facts:
     """What a cluster says of an istiod."""
-    istiod = suffixed("istiod", revision)
-    names = {
-        "namespace": f"namespace/{ISTIO_NAMESPACE}",
-        "mesh": f"configmap/{suffixed('istio', revision)}",
-        "injector": f"configmap/{suffixed('istio-sidecar-injector', revision)}",
-        "istiod": f"deployment/{istiod}",
-        "gateway": f"deployment/{GATEWAY}",
-    }
-    inside = f"--namespace={ISTIO_NAMESPACE}"
-    text = run(kubectl(access, "get", *names.values(), inside, "--ignore-not-found", "-o", "json", MANAGERS))
-    answer = json.loads(text) if text.strip() else {"items": []}
-    there = {f"{obj['kind'].lower()}/{obj['metadata']['name']}": obj for obj in answer.get("items", [answer])}
-    if names["istiod"] not in there:
-        others = run(kubectl(access, "get", "deployments", inside, "-l", "app=istiod", "-o", "name"))
-        return Facts(version="", kinds=frozenset(), revisions=tuple(other.split("/")[1] for other in others.split()))
-    service = f"/api/v1/namespaces/{ISTIO_NAMESPACE}/services/{istiod}:15014/proxy/version"
-    version = _version(run(kubectl(access, "get", "--raw", service), otherwise=""))
-    served = json.loads(run(kubectl(access, "get", "--raw", f"/apis/{ISTIO_API}"), otherwise="{}"))
-    kinds = frozenset(kind["name"] for kind in served.get("resources", []))
+    namespace, istiod = f"/api/v1/namespaces/{ISTIO_NAMESPACE}", suffixed("istiod", revision)
+    deployments = f"/apis/apps/v1/namespaces/{ISTIO_NAMESPACE}/deployments"
+
+    def read(path: str) -> dict[str, Any] | None:
+        return _answered(lambda: client.get(path))
+
+    found = read(f"{deployments}/{istiod}")
+    if found is None:
+        others = _answered(lambda: client.items(deployments, "app=istiod"))
+        return Facts(version="", kinds=frozenset(), revisions=tuple(other["metadata"]["name"] for other in others))
+    # Neither has to be readable: what is not known of them is judged as such.
+    version = _or_nothing(lambda: client.get_text(f"{namespace}/services/{istiod}:15014/proxy/version"), "")
+    served = _or_nothing(lambda: client.get(f"/apis/{ISTIO_API}"), None) or {}
     return Facts(
-        version=version,
-        kinds=kinds,
-        namespace=there.get(names["namespace"]),
-        istiod=there[names["istiod"]],
-        mesh=there.get(names["mesh"]),
-        injector=there.get(names["injector"]),
-        gateway=there.get(names["gateway"]),
+        version=_version(version),
+        kinds=frozenset(kind["name"] for kind in served.get("resources", [])),
+        namespace=read(namespace),
+        istiod=found,
+        mesh=read(f"{namespace}/configmaps/{suffixed('istio', revision)}"),
+        injector=read(f"{namespace}/configmaps/{suffixed('istio-sidecar-injector', revision)}"),
+        gateway=read(f"{deployments}/{GATEWAY}"),
     )
 
 
@@ -170,17 +156,16 @@ def _version(text: str) -> str:
     return match[0] if match else ""
 
 
-def run(command: str, otherwise: str | None = None) -> str:
-    """What a kubectl command prints; a failure ends the program with what kubectl said, unless there is another way."""
+def _answered(ask: Callable[[], Value]) -> Value:
+    """What the cluster answers; that it does not ends the program."""
     try:
-        done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=30, check=False)
-    except FileNotFoundError:
-        raise pulumi.RunError("kubectl is not on PATH: https://kubernetes.io/docs/tasks/tools/") from None
-    except subprocess.TimeoutExpired:
-        raise pulumi.RunError("the Kubernetes API did not answer within 30 s") from None
-    if done.returncode == 0:
-        return done.stdout
-    if otherwise is not None:
+        return ask()
+    except ApiError as error:
+        raise pulumi.RunError(str(error)) from None
+
+
+def _or_nothing(ask: Callable[[], Value], otherwise: Value) -> Value:
+    try:
+        return ask()
+    except ApiError:
         return otherwise
-    said = [line for line in done.stderr.strip().splitlines() if line]
-    raise pulumi.RunError(f"the Kubernetes API gave no answer: {said[-1] if said else 'kubectl failed'}")

@@ -12,9 +12,10 @@ from arguments.control_plane import (
 from arguments.ingress import ingress_args
 from arguments.machines import (
     agent_warning,
-    credentials_args,
+    credentials,
     look_at_hosts,
     machine_args,
+    registration_args,
     rollout_args,
     workload_args,
     workloads_args,
@@ -28,7 +29,7 @@ __all__ = [
     "cluster_access",
     "confirmation_args",
     "control_plane_args",
-    "credentials_args",
+    "credentials",
     "existing_args",
     "gateway_args",
     "ingress_args",
@@ -38,6 +39,7 @@ __all__ = [
     "namespace_args",
     "policies_args",
     "policy_args",
+    "registration_args",
     "rollout_args",
     "service_args",
     "tags_args",

@@ -6,6 +6,8 @@ from typing import Any
 import pulumi
 
 import settings
+from cluster.client import Client
+from cluster.objects import Get
 from components.ca import Ca
 from components.cni import DAEMON_SET
 from components.confirmation import ConfirmationArgs
@@ -30,12 +32,15 @@ def cluster_access(stack: Settings) -> ClusterAccess:
     return ClusterAccess(kubeconfig=stack.cluster.kubeconfig, context=stack.cluster.context)
 
 
-def control_plane_args(stack: Settings, ca: Ca | None = None, *, adopt_namespace: bool = False) -> ControlPlaneArgs:
+def control_plane_args(
+    stack: Settings, get: Get, ca: Ca | None = None, *, adopt_namespace: bool = False
+) -> ControlPlaneArgs:
     """The control plane that the stack asks for."""
     istio, cluster = stack.istio, stack.cluster
     preset = istiod_preset(istio.preset, cluster=cluster.name, network=cluster.network)
     return ControlPlaneArgs(
         access=cluster_access(stack),
+        get=get,
         charts=istio.charts,
         version=istio.version,
         hub=istio.hub,
@@ -66,12 +71,12 @@ def _further(stack: Settings, revision: settings.ControlPlaneRevision, preset: M
     )
 
 
-def tags_args(stack: Settings, control_plane: Mesh) -> RevisionTagsArgs | None:
+def tags_args(stack: Settings, get: Get, control_plane: Mesh) -> RevisionTagsArgs | None:
     """The revision tags that the stack asks for, if any."""
     tags = settings.tags_of(stack.istio)
     if not tags:
         return None
-    main = control_plane_args(stack)
+    main = control_plane_args(stack, get)
     return RevisionTagsArgs(
         tags={
             tag: Target(
@@ -82,20 +87,20 @@ def tags_args(stack: Settings, control_plane: Mesh) -> RevisionTagsArgs | None:
     )
 
 
-def existing_args(stack: Settings, found: FoundIstio) -> ExistingControlPlaneArgs:
+def existing_args(stack: Settings, get: Get, found: FoundIstio) -> ExistingControlPlaneArgs:
     """The Istio that somebody else has installed."""
     return ExistingControlPlaneArgs(
-        access=cluster_access(stack), found=found, network=stack.cluster.network, revision=stack.istio.revision
+        access=cluster_access(stack), get=get, found=found, network=stack.cluster.network, revision=stack.istio.revision
     )
 
 
-def gateway_args(stack: Settings, control_plane: Mesh) -> EastWestGatewayArgs | None:
+def gateway_args(stack: Settings, get: Get, control_plane: Mesh) -> EastWestGatewayArgs | None:
     """The east-west gateway that the stack asks for, if any."""
     asked = stack.east_west_gateway
     if asked.service == "none":
         return None
     return EastWestGatewayArgs(
-        access=cluster_access(stack),
+        get=get,
         charts=stack.istio.charts,
         version=stack.istio.version,
         network=stack.cluster.network,
@@ -112,12 +117,12 @@ def gateway_args(stack: Settings, control_plane: Mesh) -> EastWestGatewayArgs | 
     )
 
 
-def ways_to_istiod(stack: Settings, control_plane: Mesh, gateway: EastWestGateway | None) -> dict[str, Way]:
+def ways_to_istiod(stack: Settings, get: Get, control_plane: Mesh, gateway: EastWestGateway | None) -> dict[str, Way]:
     """How VMs of each revision reach their istiod, by the revision's plain name, the main one first."""
-    return {revision: _way(stack, control_plane, gateway, revision) for revision in control_plane.istiods}
+    return {revision: _way(stack, get, control_plane, gateway, revision) for revision in control_plane.istiods}
 
 
-def _way(stack: Settings, control_plane: Mesh, gateway: EastWestGateway | None, revision: str) -> Way:
+def _way(stack: Settings, get: Get, control_plane: Mesh, gateway: EastWestGateway | None, revision: str) -> Way:
     """How VMs reach an istiod: through the gateway, or at its Service."""
     ready = control_plane.istiods[revision].ready
     given = stack.hosts.istiod_address
@@ -129,7 +134,7 @@ def _way(stack: Settings, control_plane: Mesh, gateway: EastWestGateway | None, 
             ready=(*gateway.ready, *ready),
         )
     return Way(
-        address=pulumi.Output.from_input(given) if given else service_ip(cluster_access(stack), revision, *ready),
+        address=pulumi.Output.from_input(given) if given else service_ip(get, revision, *ready),
         port=pulumi.Output.from_input(ISTIOD_PORT),
         clock_port=None if given else 443,
         ready=ready,
@@ -141,7 +146,9 @@ def _webhook_port(gateway: settings.EastWestGateway) -> int | None:
     return gateway.node_ports.webhook if gateway.service == "NodePort" else SERVICE_PORTS["tls-webhook"]
 
 
-def confirmation_args(stack: Settings, gateway: EastWestGateway | None, after: pulumi.Output[Any]) -> ConfirmationArgs:
+def confirmation_args(
+    stack: Settings, client: Client, gateway: EastWestGateway | None, after: pulumi.Output[Any]
+) -> ConfirmationArgs:
     """What the control plane and its gateways consist of."""
     istiod = suffixed("istiod", stack.istio.revision)
     remote = stack.istio.preset == "remote"
@@ -151,7 +158,7 @@ def confirmation_args(stack: Settings, gateway: EastWestGateway | None, after: p
         *([("deployments", GATEWAY)] if gateway else []),
     ]
     return ConfirmationArgs(
-        access=cluster_access(stack),
+        client=client,
         revision=stack.istio.revision,
         workloads=[MeshWorkload(kind=kind, namespace=ISTIO_NAMESPACE, name=name) for kind, name in asked],
         vm_namespaces=sorted({workload.namespace for workload in stack.workloads.values() if workload.meshed_vms}),

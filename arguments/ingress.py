@@ -6,6 +6,7 @@ import pulumi
 
 from arguments.control_plane import cluster_access
 from arguments.traffic import policy_args
+from cluster.objects import Get
 from components.control_plane import Mesh
 from components.ingress import Certificate, Host, IngressGatewayArgs, host_rules
 from components.presets import PRESETS, layered
@@ -16,7 +17,7 @@ from settings import IngressHost, Settings, destination_port, mesh_host
 
 
 def ingress_args(
-    stack: Settings, control_plane: Mesh, namespaces: Mapping[str, VmNamespace], moves: Mapping[str, Step]
+    stack: Settings, get: Get, control_plane: Mesh, namespaces: Mapping[str, VmNamespace], moves: Mapping[str, Step]
 ) -> IngressGatewayArgs | None:
     """The ingress gateway that the stack asks for, if any."""
     asked = stack.ingress_gateway
@@ -25,6 +26,7 @@ def ingress_args(
     place = namespaces.get(asked.namespace)
     return IngressGatewayArgs(
         access=cluster_access(stack),
+        get=get,
         charts=stack.istio.charts,
         version=stack.istio.version,
         revision=stack.istio.revision,

@@ -2,21 +2,22 @@
 
 import pulumi
 
+from cluster.client import Client
 from migration.decision import Step
 from migration.in_force import ANNOTATION, dump
-from migration.stack import MigrationRefused, steps
+from migration.stack import MigrationRefused, live_sources, steps
 from settings import HostTraffic, Settings
 from settings.traffic_models import WeightedDestination
 
 
-def migration_steps(stack: Settings) -> dict[str, Step]:
+def migration_steps(stack: Settings, client: Client) -> dict[str, Step]:
     """The step of every host whose requests move.
 
     Raises:
         pulumi.RunError: With every reason, where one may not be taken.
     """
     try:
-        return steps(stack)
+        return steps(stack, live_sources(stack, client))
     except MigrationRefused as refused:
         raise pulumi.RunError(str(refused)) from None
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 from pulumi.output import UNKNOWN
 
+from cluster.errors import ApiError
+from components.hooks import in_thread
+
 Value = TypeVar("Value")
+Result = TypeVar("Result")
+WAIT_SECONDS = 90.0
+"""How long `up` waits for an object that a controller makes."""
+POLL_SECONDS = 0.5
 ISTIO_API = "networking.istio.io/v1"
 
 
@@ -27,22 +38,58 @@ def istio_object(
     )
 
 
-def when_there(text: pulumi.Output[str], read: Callable[[str], Value | Awaitable[Value]]) -> pulumi.Output[Value]:
-    """What `read` makes of a text; unknown where it is empty, which only a preview of what is not there yet gives."""
+def observed(
+    what: str, look: Callable[[], Value | None], *made: pulumi.Resource, wait: bool = True
+) -> pulumi.Output[Value | None]:
+    """What a look at the cluster finds, once some resources are made; None where one of them has failed.
 
-    def convert(value: str) -> Any:
-        return read(value) if value.strip() else UNKNOWN
+    `up` looks again until there is something, and ends the program after `WAIT_SECONDS`. A preview makes nothing, so it
+    looks once, at what is there already: None where that is nothing. No answer of the cluster ends both.
 
-    return text.apply(convert)
-
-
-def made_first(*resources: pulumi.Resource) -> list[pulumi.Resource]:
-    """What a look at the cluster waits for: the resources, and in a preview nothing, since nothing is made.
-
-    A chart of which any part would change is unknown in the CLI's previews, and all that waited for it with it: every
-    VM would seem to change.
+    Args:
+        what: What is missing where nothing is found, as a sentence.
+        look: The look, in a thread of its own.
+        made: Resources.
+        wait: Whether `up` waits until there is something.
     """
-    return [] if pulumi.runtime.is_dry_run() else list(resources)
+
+    async def value() -> Value | None:
+        preview = pulumi.runtime.is_dry_run()
+        for resource in () if preview else made:
+            if not await _is_made(resource):
+                return None
+        end = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                found = await in_thread(look)
+            except ApiError as error:
+                raise pulumi.RunError(str(error)) from None
+            if found is not None or preview or not wait:
+                return found
+            if time.monotonic() >= end:
+                raise pulumi.RunError(f"{what} after {WAIT_SECONDS:g} s")
+            await asyncio.sleep(POLL_SECONDS)
+
+    awaited = [] if pulumi.runtime.is_dry_run() else [resource.urn for resource in made]
+    return pulumi.Output.all(*awaited).apply(lambda _: value())
+
+
+async def _is_made(resource: pulumi.Resource) -> bool:
+    """Whether a resource, or all that a chart consists of, was made; it waits until that is decided."""
+    if isinstance(resource, kubernetes.helm.v4.Chart):
+        return bool(await resource.resources.is_known())
+    return not isinstance(resource, pulumi.CustomResource) or await resource.id.is_known()
+
+
+def when_there(
+    found: pulumi.Output[Value | None], convert: Callable[[Value], Result | Awaitable[Result]]
+) -> pulumi.Output[Result]:
+    """What is made of something that was `observed`; unknown where it is not there."""
+
+    def converted(value: Value | None) -> Any:
+        return UNKNOWN if value is None else convert(value)
+
+    return found.apply(converted)
 
 
 def certain(output: pulumi.Output[Value], otherwise: Value) -> pulumi.Output[Value]:
@@ -64,6 +111,33 @@ def certain(output: pulumi.Output[Value], otherwise: Value) -> pulumi.Output[Val
     return pulumi.Output(output.resources(), value(), known(), output.is_secret())
 
 
+def alone(output: pulumi.Output[Value]) -> pulumi.Output[Value]:
+    """The output without what it depends on, for a resource that names in `depends_on` what it waits for.
+
+    The engine keeps the dependencies of every input of every resource in its state, by their long names.
+    """
+
+    async def value() -> Any:
+        return await output.future(with_unknowns=True)
+
+    return pulumi.Output(set(), value(), output.is_known(), output.is_secret())
+
+
+@contextmanager
+def without_stack_traces() -> Iterator[None]:
+    """Resources that are made here have no stack trace in the state: 1.4 KB each, for nobody."""
+    before = getattr(sys, "tracebacklimit", None)
+    # Of one frame, the SDK makes an empty trace; of none, it would stumble.
+    sys.tracebacklimit = 1
+    try:
+        yield
+    finally:
+        if before is None:
+            del sys.tracebacklimit
+        else:
+            sys.tracebacklimit = before
+
+
 async def known(output: pulumi.Output[Value]) -> Value | None:
     """The output's value, or None where the engine has no result for it.
 
@@ -72,6 +146,9 @@ async def known(output: pulumi.Output[Value]) -> Value | None:
     try:
         value = await output.future()
         return value if await output.is_known() else None
-    except Exception:
-        # The resource's own error is reported where it happened; here it only means that there is no result.
-        return None
+    except Exception as error:
+        # What the SDK makes of a refused request of its own, without --continue-on-error, is a bare Exception or says
+        # that the engine ends. It is reported where it happened; anything else is a mistake in this program.
+        if type(error) in (Exception, pulumi.RunError):
+            return None
+        raise

@@ -5,21 +5,18 @@ A reader and no resource: it makes nothing, and whatever it finds, it fails noth
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pulumi
-import pulumi_command as command
 
-from components.kubectl import ClusterAccess
+from cluster.client import Client
+from components.hooks import in_thread
 from components.values import plain_revision
 from registration.ladder import State
+from registration.mesh_reader import Cluster, read
 from registration.mesh_state import Request, Workload
-from registration.pipe import dump
 
 WAIT_SECONDS = 20.0
 """How long `up` waits for what is not ready yet."""
@@ -31,7 +28,7 @@ PREVIEW_SECONDS = 3.0
 class ConfirmationArgs:
     """Which control plane to look at."""
 
-    access: ClusterAccess
+    client: Client
     revision: str
     workloads: Sequence[Workload]
     """Deployments and DaemonSets that must be ready."""
@@ -68,16 +65,11 @@ class Confirmation(pulumi.ComponentResource):
             workloads=tuple(args.workloads),
             vm_namespaces=tuple(sorted(args.vm_namespaces)),
             has_istiod=args.has_istiod,
-            kubeconfig=args.access.kubeconfig,
-            context=args.access.context,
             deadline_seconds=PREVIEW_SECONDS if pulumi.runtime.is_dry_run() else WAIT_SECONDS,
         )
-        result = command.local.run_output(
-            command=f"{shlex.quote(sys.executable)} -m registration.mesh_reader",
-            stdin=args.after.apply(lambda found: dump(replace(request, vms=connected(found)))),
-            logging=command.local.Logging.NONE,
-            add_previous_output_in_env=False,
-            opts=pulumi.InvokeOutputOptions(parent=self),
-        )
-        self.report = result.stdout.apply(json.loads)
+
+        async def look(registration: Mapping[str, Any]) -> dict[str, Any]:
+            return await in_thread(read, replace(request, vms=connected(registration)), Cluster(client=args.client))
+
+        self.report = args.after.apply(look)
         self.register_outputs({"report": self.report})

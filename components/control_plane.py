@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pulumi
-import pulumi_command as command
 import pulumi_kubernetes as kubernetes
 
+from cluster.objects import Get
 from components.ca import ADOPTED, SECRET, Ca, announcement
 from components.cni import FOR_INJECTION, cni_chart, cni_values
-from components.common import made_first, when_there
-from components.kubectl import ClusterAccess, read_when_there
+from components.common import observed, when_there
+from components.kubectl import ClusterAccess
 from components.residue import residue
 from components.values import (
     BASE_RELEASE,
@@ -34,6 +34,8 @@ from components.values import (
     suffixed,
 )
 
+ROOT = "istio-ca-root-cert"
+"""ConfigMap in which istiod says what the mesh's root of trust is."""
 PEM_END = "-----END CERTIFICATE-----"
 
 
@@ -59,6 +61,8 @@ class ControlPlaneArgs:
     """What the control plane is."""
 
     access: ClusterAccess
+    get: Get
+    """The cluster."""
     charts: str
     """Chart repository (`https://`, `oci://`) or a folder with `base` and `istiod`."""
     version: str
@@ -198,7 +202,7 @@ class ControlPlane(pulumi.ComponentResource):
             revision: _istiod(name, args, revision, istiod, base, self) for revision, istiod in args.revisions.items()
         }
         main = self.istiods[plain_revision(args.revision)]
-        self.root_certificate = _root(self, args, *main.ready)
+        self.root_certificate = _root(args, *main.ready)
         self.istiod_host = main.host
         self.mesh_config = main.mesh_config
         self.ready = (*main.ready, *cni)
@@ -267,27 +271,23 @@ def network_label(parent: pulumi.Resource, name: str, network: str) -> pulumi.Re
     return patch
 
 
-def _root(parent: pulumi.Resource, args: ControlPlaneArgs, *istiod: pulumi.Resource) -> pulumi.Output[str]:
+def _root(args: ControlPlaneArgs, *istiod: pulumi.Resource) -> pulumi.Output[str]:
     """The mesh's root: the one that is given, else what istiod has made."""
     if args.ca is None:
-        return root_of_mesh(parent, args.access, *istiod)
+        return root_of_mesh(args.get, *istiod)
     wanted, anchor = args.ca.root, args.ca.anchor
-    now = read_root(parent, args.access, wait=False)
-    now.apply(lambda text: pulumi.log.warn(told) if (told := announcement(text, wanted, anchor)) else None)
+    now = observed("the mesh has no root certificate", lambda: read_root(args.get), wait=False)
+    now.apply(lambda pem: pulumi.log.warn(told) if (told := announcement(pem or "", wanted, anchor)) else None)
     return pulumi.Output.from_input(wanted)
 
 
-def root_of_mesh(parent: pulumi.Resource, access: ClusterAccess, *made: pulumi.Resource) -> pulumi.Output[str]:
+def root_of_mesh(get: Get, *made: pulumi.Resource) -> pulumi.Output[str]:
     """The root that istiod says the mesh has, PEM, one newline at its end; unknown in a preview before it has one."""
-    pem = read_root(parent, access, *made, wait=not pulumi.runtime.is_dry_run())
-    return when_there(pem, lambda text: f"{text.strip()}\n")
+    missing = f"configmap {ISTIO_NAMESPACE}/{ROOT} has no root-cert.pem"
+    return when_there(observed(missing, lambda: read_root(get), *made), lambda pem: f"{pem.strip()}\n")
 
 
-def read_root(parent: pulumi.Resource, access: ClusterAccess, *made: pulumi.Resource, wait: bool) -> pulumi.Output[str]:
-    """What istiod says in its own namespace that the mesh's root is; empty where it has not said so yet."""
-    field_of = ("configmap", "istio-ca-root-cert", ISTIO_NAMESPACE, r"{.data.root-cert\.pem}")
-    return command.local.run_output(
-        command=read_when_there(access, *field_of, wait=wait),
-        logging=command.local.Logging.NONE,
-        opts=pulumi.InvokeOutputOptions(parent=parent, depends_on=made_first(*made)),
-    ).stdout
+def read_root(get: Get) -> str | None:
+    """What istiod says in its own namespace that the mesh's root is; None where it has not said so yet."""
+    found = get(f"/api/v1/namespaces/{ISTIO_NAMESPACE}/configmaps/{ROOT}") or {}
+    return (found.get("data") or {}).get("root-cert.pem") or None

@@ -1,82 +1,29 @@
 """What a VM proves itself to istiod with: a short-lived token, bound to a Secret that revokes it when it goes.
 
 A token's number is part of its Secret's name. A need for a new one shows in a plan as a replaced Secret, with the
-reason in an annotation; the old Secret, and with it the old token, goes once the new one is in use.
+reason in an annotation; the old Secret, and with it the old token, goes once the new one is in use. The token itself is
+in no state: the program mints it right before the VM enrols, where the Secret does not say that one was used.
 """
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-import pulumi_command as command
 import pulumi_kubernetes as kubernetes
-from pulumi.output import UNKNOWN
 
-from components.kubectl import ClusterAccess, create_token
-from registration.credentials import (
-    BECAUSE,
-    ENTRY,
-    IDENTITY,
-    RENEW,
-    VM_LABEL,
-    Holder,
-    Request,
-    Wanted,
-    secret_name,
-)
-from registration.pipe import dump
+from cluster.client import Client
+from components.hooks import in_thread
+from registration.credentials import BECAUSE, ENTRY, IDENTITY, RENEW, USED, VM_LABEL, Wanted, secret_name
 
-
-@dataclass(frozen=True, kw_only=True)
-class CredentialsArgs:
-    """Whose credentials to look after."""
-
-    access: ClusterAccess
-    holders: Sequence[Holder]
-    token_minutes: int
-
-
-class Credentials(pulumi.ComponentResource):
-    """Which token each VM is to have, by what the cluster shows at this moment. Creates nothing.
-
-    One look for all VMs, in previews too: a new token is seen in the plan before it is minted.
-
-    Outputs: none. `wanted` says it to the VMs.
-    """
-
-    wanted: Mapping[str, pulumi.Output[Wanted]]
-    """By VM name."""
-
-    def __init__(self, name: str, args: CredentialsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("istiovm:index:Credentials", name, None, opts)
-        request = Request(
-            holders=tuple(args.holders),
-            token_seconds=60 * args.token_minutes,
-            kubeconfig=args.access.kubeconfig,
-            context=args.access.context,
-        )
-        found = command.local.run_output(
-            command=f"{shlex.quote(sys.executable)} -m registration.credential_reader",
-            stdin=dump(request),
-            logging=command.local.Logging.NONE,
-            add_previous_output_in_env=False,
-            opts=pulumi.InvokeOutputOptions(parent=self),
-        ).stdout.apply(json.loads)
-        self.wanted = {holder.vm.name: _token_of(found, holder.vm.name) for holder in args.holders}
-        self.register_outputs({})
+AUDIENCE = "istio-ca"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CredentialArgs:
     """Whose token it is, and which one."""
 
-    access: ClusterAccess
     vm: str
     namespace: str
     service_account: str
@@ -88,98 +35,68 @@ class CredentialArgs:
     """Whether the VM stands under `renew`."""
     minutes: int
     """Life of a token."""
-    wanted: pulumi.Input[Wanted]
+    wanted: Wanted
     """Which token it is to have."""
-    triggers: Sequence[pulumi.Input[str]] = ()
-    """What makes it mint anew besides: what takes the certificate from the VM."""
+
+    @property
+    def secret_name(self) -> str:
+        """Of the Secret; tells one token of a VM from the next."""
+        return secret_name(self.vm, self.wanted.number)
+
+    @property
+    def secret_path(self) -> str:
+        """The Secret's path in the Kubernetes API."""
+        return f"/api/v1/namespaces/{self.namespace}/secrets/{self.secret_name}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Credential:
-    """A token and the Secret that it is bound to."""
-
-    secret: kubernetes.core.v1.Secret
-    token: command.local.Command
-
-
-def object_metadata(args: CredentialArgs, wanted: Wanted) -> dict[str, Any]:
-    """Metadata of the Secret, and of the mark that its token was used."""
+def secret_metadata(args: CredentialArgs) -> dict[str, Any]:
+    """Metadata of the Secret."""
     annotations = {IDENTITY: args.identity, ENTRY: args.entry}
-    if wanted.because:
-        annotations[BECAUSE] = wanted.because
+    if args.wanted.because:
+        annotations[BECAUSE] = args.wanted.because
     if args.renew:
         annotations[RENEW] = "true"
     return {
-        "name": secret_name(args.vm, wanted.number),
+        "name": args.secret_name,
         "namespace": args.namespace,
         "labels": {VM_LABEL: args.vm},
         "annotations": annotations,
     }
 
 
-def token_command(args: CredentialArgs, metadata: Any) -> Any:
-    """The command that mints the token, bound to this very Secret; unknown until the cluster has given it a uid."""
-    if not metadata.uid:
-        return UNKNOWN
-    return create_token(
-        args.access,
-        service_account=args.service_account,
-        namespace=args.namespace,
-        minutes=args.minutes,
-        secret=metadata.name,
-        secret_uid=metadata.uid,
-    )
+def secret(args: CredentialArgs, opts: pulumi.ResourceOptions) -> kubernetes.core.v1.Secret:
+    """The Secret, which holds nothing; one that the stack has already stays as it is where none was seen."""
+    if args.wanted.unseen:
+        opts.ignore_changes = ["metadata.name", f'metadata.annotations["{BECAUSE}"]']
+    return kubernetes.core.v1.Secret(f"{args.vm}-secret", metadata=secret_metadata(args), type="Opaque", opts=opts)
 
 
-def issue(
-    args: CredentialArgs,
-    parent: pulumi.Resource,
-    *,
-    after: Sequence[pulumi.Resource],
-    before_token: Sequence[pulumi.Resource],
-) -> Credential:
-    """Make the Secret, and mint the token by a command whose output stays secret.
+async def token_if_needed(client: Client, args: CredentialArgs, root: str) -> str:
+    """A token for the VM; empty where it has been confirmed with one of this Secret, under this root of the mesh.
 
-    Args:
-        args: Whose.
-        parent: The VM.
-        after: What must be there first.
-        before_token: What has to be done before the token's life begins.
+    Empty as well where the Secret was deleted by hand: what is revoked so stays revoked until the VM is to be renewed.
+
+    Raises:
+        ApiError: The cluster gives no answer.
     """
-    secret = kubernetes.core.v1.Secret(
-        f"{args.vm}-secret",
-        metadata=_metadata(args),
-        type="Opaque",
-        opts=pulumi.ResourceOptions(parent=parent, depends_on=list(after)),
+    found = await in_thread(client.get, args.secret_path)
+    if found is None or (found["metadata"].get("annotations") or {}).get(USED) == root:
+        return ""
+    return await in_thread(
+        client.create_token,
+        args.namespace,
+        args.service_account,
+        audience=AUDIENCE,
+        seconds=60 * args.minutes,
+        secret=args.secret_name,
+        secret_uid=found["metadata"]["uid"],
     )
-    token = command.local.Command(
-        f"{args.vm}-token",
-        create=secret.metadata.apply(lambda metadata: token_command(args, metadata)),
-        triggers=list(args.triggers),
-        logging=command.local.Logging.NONE,
-        add_previous_output_in_env=False,
-        opts=pulumi.ResourceOptions(
-            parent=parent,
-            depends_on=[secret, *before_token],
-            additional_secret_outputs=["stdout", "stderr"],
-        ),
-    )
-    return Credential(secret=secret, token=token)
 
 
-def mark_used(args: CredentialArgs, opts: pulumi.ResourceOptions) -> kubernetes.core.v1.ConfigMap:
-    """Make an empty ConfigMap that tells later runs that the VM was confirmed with this token."""
-    return kubernetes.core.v1.ConfigMap(f"{args.vm}-enrolled", metadata=_metadata(args), opts=opts)
+async def mark_used(client: Client, args: CredentialArgs, root: str) -> None:
+    """Let the Secret say that the VM was confirmed with a token of it, under this root of the mesh.
 
-
-def token_name(args: CredentialArgs) -> pulumi.Output[str]:
-    """What tells one token of a VM from the next: the name of its Secret."""
-    return _metadata(args).apply(lambda metadata: str(metadata["name"]))
-
-
-def _metadata(args: CredentialArgs) -> pulumi.Output[Any]:
-    return pulumi.Output.from_input(args.wanted).apply(lambda wanted: object_metadata(args, wanted))
-
-
-def _token_of(found: pulumi.Output[Any], vm: str) -> pulumi.Output[Wanted]:
-    return found.apply(lambda tokens: Wanted(**tokens[vm]))
+    Raises:
+        ApiError: The cluster gives no answer.
+    """
+    await in_thread(client.patch, args.secret_path, {"metadata": {"annotations": {USED: root}}})

@@ -6,23 +6,28 @@ endpoints; afterwards the new entry is waited for, and what it says of the VM's 
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.client import Client
+from components.hooks import in_thread
 from components.kubectl import ClusterAccess, delete_entry, kubectl
 from components.workload import group_of_vm, registration_spec
+from registration.comeback import Seen, configuration_of, next_attempt, seen, why_not
 from registration.credentials import ENTRY, VM_LABEL
-from registration.ladder import CONNECTED_AT, entry_name
-from registration.waves import CONFIGURATION, WENT_BACK
+from registration.ladder import entry_name
+from registration.waves import WENT_BACK
 
 FORGOTTEN_SECONDS = 2
 """How long after an entry's end the mesh may still send requests to its VM: istiod gathers changes for 0.1 s, and tells
 the proxies then (`PILOT_DEBOUNCE_AFTER`)."""
-ANEW = "anew: it was registered with another configuration"
-"""What the VM's program (`confirm.sh`) takes as the word to start its sidecar once more."""
+POLL_SECONDS = 1.0
 ENTRIES = "workloadentries.networking.istio.io"
+_API = "/apis/networking.istio.io/v1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,30 +54,29 @@ class EntryArgs:
         """The entry's namespace."""
         return str(self.group["metadata"]["namespace"])
 
+    @property
+    def path(self) -> str:
+        """Its path in the Kubernetes API."""
+        return f"{_API}/namespaces/{self.namespace}/workloadentries/{self.name}"
+
+    @property
+    def group_path(self) -> str:
+        """The WorkloadGroup's path in the Kubernetes API."""
+        return f"{_API}/namespaces/{self.namespace}/workloadgroups/{self.group['metadata']['name']}"
+
 
 def entry_commands(args: EntryArgs) -> dict[str, Any]:
-    """Inputs of the command that stands for the entry, but for `create`.
+    """Inputs of the command that stands for the entry, which does nothing until it is deleted.
 
     Its standard input is what an entry takes from its group only once; it shows in a plan what will be registered.
     """
     spec = registration_spec(group_of_vm(args.group, args.labels))
     return {
-        "delete": _delete(args),
+        "create": ":",
+        "delete": _delete_if_there(args),
         "stdin": json.dumps(spec, indent=1, sort_keys=True),
         "triggers": [f"{args.namespace}/{args.name}"],
     }
-
-
-def leave(args: EntryArgs, configuration: str) -> str:
-    """The command that takes the VM out of the mesh, unless it has registered with this configuration already."""
-    return "\n".join(
-        [
-            f"wanted={configuration}",
-            f"gone=$({_delete_other(args)}) || exit 1",
-            # Where nothing goes, kubectl says so in words.
-            f"case $gone in */*) sleep {FORGOTTEN_SECONDS} ;; esac",
-        ]
-    )
 
 
 def withdraw(args: EntryArgs) -> str:
@@ -80,95 +84,51 @@ def withdraw(args: EntryArgs) -> str:
     return _delete(args, f" && sleep {FORGOTTEN_SECONDS}")
 
 
-def come_back(args: EntryArgs, configuration: str, *, anew: bool = True) -> str:
-    """The command that waits until the VM is in the mesh again, with this configuration.
+async def leave(client: Client, args: EntryArgs, configuration: str) -> None:
+    """Take the VM out of the mesh, unless it has registered with this configuration already.
 
-    It prints why it is not, and then lets the VM's group remember it, so that the next run tries again.
-
-    Args:
-        args: Whose entry.
-        configuration: As in `leave`.
-        anew: What to do about a VM that has lost istiod between `leave` and its restart, and so has registered again as
-            it was. istiod writes an entry only when a sidecar connects and there is none: so this one is deleted, and
-            the VM is told to start its sidecar once more (`ANEW`); `returned` waits for it then. False: it is not back.
+    Raises:
+        ApiError: The cluster gives no answer.
     """
-    plain, _, attempts = configuration.partition(".")
+    entry = await in_thread(client.get, args.path)
+    if entry is not None and configuration_of(entry) != configuration:
+        await in_thread(client.delete, args.path)
+        await asyncio.sleep(FORGOTTEN_SECONDS)
+
+
+async def back_or_why_not(client: Client, args: EntryArgs, configuration: str) -> tuple[Seen, str]:
+    """Wait until the VM is in the mesh again, or has registered as it was before; return that, or why it is neither.
+
+    Raises:
+        ApiError: The cluster gives no answer.
+    """
+    end = time.monotonic() + args.healthy_within
     has_probe = bool(args.group["spec"].get("probe"))
-    fields = [
-        f"{{.metadata.labels.{CONFIGURATION.replace('.', chr(92) + '.')}}}",
-        '{.status.conditions[?(@.type=="Healthy")].status}' if has_probe else "True",
-        f"{{.metadata.annotations.{CONNECTED_AT.replace('.', chr(92) + '.')}}}",
-        '{.status.conditions[?(@.type=="Healthy")].message}',
-    ]
-    get = kubectl(
-        args.access,
-        "get",
-        ENTRIES,
-        args.name,
-        f"--namespace={args.namespace}",
-        "--ignore-not-found",
-        f"--output=jsonpath={'/'.join(fields)}",
-    )
-    remember = kubectl(
-        args.access,
-        "annotate",
-        "workloadgroups.networking.istio.io",
-        args.group["metadata"]["name"],
-        f"--namespace={args.namespace}",
-        "--overwrite",
-    )
-    # Two of them differ, so that the VM sees which one it has followed.
-    say = f'echo "{ANEW} at $(date -u +%Y-%m-%dT%H:%M:%SZ)"'
-    other = f"{_delete_other(args)} >/dev/null && {say}; exit" if anew else "break"
-    return "\n".join(
-        [
-            f"wanted={configuration} next={plain}.{int(attempts or 0) + 1}",
-            f"end=$(($(date +%s) + {args.healthy_within}))",
-            "while :; do",
-            f"  seen=$({get}) || exit 1",
-            f"  case $seen in $wanted/True/[0-9]*) exit 0 ;; '' | $wanted/*) ;; *) {other} ;; esac",
-            '  [ "$(date +%s)" -lt "$end" ] || break',
-            "  sleep 1",
-            "done",
-            f'{remember} "{WENT_BACK}/{args.vm}=$next" >/dev/null || exit 1',
-            "case $seen in",
-            f"  '') echo 'it has no WorkloadEntry after {args.healthy_within} s' ;;",
-            "  $wanted/True//* | $wanted/False//*) echo 'its sidecar has lost istiod again' ;;",
-            "  $wanted//*) echo 'its sidecar has not told whether the application is healthy' ;;",
-            f'  $wanted/*) echo "it is unhealthy after {args.healthy_within} s: ${{seen#*/*/*/}}" ;;',
-            "  *) echo 'it is registered with another configuration' ;;",
-            "esac",
-        ]
-    )
+    while True:
+        entry = await in_thread(client.get, args.path)
+        found = seen(entry, configuration, has_probe=has_probe)
+        if found is not Seen.NOT_YET:
+            return found, ""
+        if time.monotonic() >= end:
+            return found, why_not(entry, configuration, has_probe=has_probe, seconds=args.healthy_within)
+        await asyncio.sleep(POLL_SECONDS)
 
 
-def returned(args: EntryArgs, configuration: str) -> str:
-    """The command that waits once more where `come_back`, whose output it takes, had the sidecar start again.
+async def remember_attempt(client: Client, args: EntryArgs, configuration: str) -> None:
+    """Let the VM's group remember that it went back from the configuration, so that the next run tries again.
 
-    It fails with the reason where the VM is not back: by then the VM has kept its new configuration.
+    Raises:
+        ApiError: The cluster gives no answer.
     """
-    return "\n".join(
-        [
-            '[ -n "$(cat)" ] || exit 0',
-            f"look() {{\n{come_back(args, configuration, anew=False)}\n}}",
-            "why=$(look) || exit 1",
-            f'[ -z "$why" ] || {{ echo "VM {args.vm} is not back in the mesh: $why; run up again" >&2; exit 1; }}',
-        ]
-    )
+    note = {f"{WENT_BACK}/{args.vm}": next_attempt(configuration)}
+    await in_thread(client.patch, args.group_path, {"metadata": {"annotations": note}})
 
 
-def _delete_other(args: EntryArgs) -> str:
-    """The command that deletes the entry unless its configuration is `$wanted`, and prints its name."""
-    delete = kubectl(
-        args.access,
-        "delete",
-        ENTRIES,
-        f"--namespace={args.namespace}",
-        f"--field-selector=metadata.name={args.name}",
-        "--wait=false",
-        "--output=name",
-    )
-    return f'{delete} "--selector={CONFIGURATION}!=$wanted"'
+def _delete_if_there(args: EntryArgs) -> str:
+    """The command that deletes the entry where the VM has registered again while it drained; mostly it has not."""
+    where = (ENTRIES, args.name, f"--namespace={args.namespace}", "--ignore-not-found", "--output=name")
+    there = kubectl(args.access, "get", *where)
+    return f'there=$({there}) || exit 1\n[ -n "$there" ] || exit 0\n{_delete(args)}'
 
 
 def _delete(args: EntryArgs, then: str = "") -> str:

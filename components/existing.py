@@ -14,6 +14,7 @@ import pulumi
 import pulumi_command as command
 import yaml
 
+from cluster.objects import Get
 from components.control_plane import Istiod, network_label, root_of_mesh
 from components.kubectl import ClusterAccess, kubectl
 from components.values import ISTIO_NAMESPACE, NETWORK_LABEL, TRUST_DOMAIN, plain_revision, suffixed
@@ -232,6 +233,8 @@ class ExistingControlPlaneArgs:
     """The Istio that was found."""
 
     access: ClusterAccess
+    get: Get
+    """The cluster."""
     found: FoundIstio
     network: str
     """Network of the cluster's pods."""
@@ -261,7 +264,7 @@ class ExistingControlPlane(pulumi.ComponentResource):
         made = [network_label(self, name, args.network)]
         if args.found.switches:
             made.append(_switched(self, name, args))
-        self.root_certificate = root_of_mesh(self, args.access)
+        self.root_certificate = root_of_mesh(args.get)
         self.istiod_host = f"{suffixed('istiod', args.revision)}.{ISTIO_NAMESPACE}.svc"
         self.ready = tuple(made)
         istiod = Istiod(

@@ -9,18 +9,10 @@ from typing import Any, Literal
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.common import ISTIO_API, istio_object, when_there
-from components.kubectl import ClusterAccess, read_when_there
+from cluster.objects import Get, items
+from components.common import ISTIO_API, istio_object, observed, when_there
 from components.values import ISTIO_NAMESPACE, NETWORK_LABEL, chart_reference, deep_merge, plain_revision, suffixed
-from components.ways import (
-    balancer_address,
-    balancer_ip,
-    node_ip,
-    printed,
-    read_balancer,
-    read_nodes,
-    remembered,
-)
+from components.ways import balancer_address, balancer_ip, node_ip, read_balancer, remembered
 from hosts.sidecar_files import ISTIOD_PORT
 
 RELEASE = "istio-eastwestgateway"
@@ -125,7 +117,8 @@ def istiod_routes(revision: str) -> dict[str, Any]:
 class EastWestGatewayArgs:
     """What the gateway is and what it exposes."""
 
-    access: ClusterAccess
+    get: Get
+    """The cluster."""
     charts: str
     """Chart repository or folder with `gateway`."""
     version: str
@@ -188,9 +181,9 @@ class EastWestGateway(pulumi.ComponentResource):
             opts=child,
             **chart_reference(args.charts, "gateway", args.version),
         )
-        self.address, ip, mark = _reached(args, chart, self)
+        self.address, ip, mark = _reached(args, chart)
         self.istiod_address = pulumi.Output.from_input(args.istiod_address) if args.istiod_address else ip
-        self.istiod_port = _istiod_port(args, chart, self)
+        self.istiod_port = _istiod_port(args, chart)
         istiod: tuple[pulumi.Resource, ...] = ()
         for revision in (args.revision, *args.further) if args.expose_istiod else ():
             gateway = istiod_gateway(revision)
@@ -218,7 +211,7 @@ def _marked(manifest: Mapping[str, Any], mark: pulumi.Output[dict[str, Any]]) ->
 
 
 def _reached(
-    args: EastWestGatewayArgs, chart: pulumi.Resource, parent: pulumi.Resource
+    args: EastWestGatewayArgs, chart: pulumi.Resource
 ) -> tuple[pulumi.Output[str], pulumi.Output[str], pulumi.Output[dict[str, Any]]]:
     """Where the gateway is reached, the IP of that, and the metadata by which that IP stays the one in use."""
     plain: pulumi.Output[dict[str, Any]] = pulumi.Output.from_input({})
@@ -226,23 +219,31 @@ def _reached(
         given = pulumi.Output.from_input(args.address)
         return given, given, plain
     if args.service == "NodePort":
-        node = when_there(printed(read_nodes(args.access), parent=parent), node_ip)
+        nodes = observed("the cluster has no nodes", lambda: items(args.get, "/api/v1/nodes"), wait=False)
+        node = when_there(nodes, node_ip)
         return node, node, plain
-    wait = not pulumi.runtime.is_dry_run()
-    text = printed(read_balancer(args.access, RELEASE, mark_bearer(args), wait=wait), chart, parent=parent)
-    address = when_there(text, balancer_address)
+    found = observed(
+        f"service {ISTIO_NAMESPACE}/{RELEASE} has no load balancer",
+        lambda: read_balancer(args.get, RELEASE, mark_bearer(args)),
+        chart,
+    )
+    address = when_there(found, balancer_address)
     if args.istiod_address or not args.expose_istiod:
         return address, address, plain
-    return address, when_there(text, balancer_ip), text.apply(remembered)
+    return address, when_there(found, balancer_ip), found.apply(remembered)
 
 
-def _istiod_port(args: EastWestGatewayArgs, chart: pulumi.Resource, parent: pulumi.Resource) -> pulumi.Output[int]:
+def _istiod_port(args: EastWestGatewayArgs, chart: pulumi.Resource) -> pulumi.Output[int]:
     """The port at which the gateway takes agents."""
     if args.service == "LoadBalancer":
         return pulumi.Output.from_input(ISTIOD_PORT)
     if ISTIOD_PORT_NAME in args.node_ports:
         return pulumi.Output.from_input(args.node_ports[ISTIOD_PORT_NAME])
-    field = f'{{.spec.ports[?(@.name=="{ISTIOD_PORT_NAME}")].nodePort}}'
-    wait = not pulumi.runtime.is_dry_run()
-    script = read_when_there(args.access, "service", RELEASE, ISTIO_NAMESPACE, field, wait=wait)
-    return when_there(printed(script, chart, parent=parent), int)
+
+    def look() -> int | None:
+        service = args.get(f"/api/v1/namespaces/{ISTIO_NAMESPACE}/services/{RELEASE}") or {}
+        ports = service.get("spec", {}).get("ports") or ()
+        return next((port.get("nodePort") for port in ports if port.get("name") == ISTIOD_PORT_NAME), None)
+
+    missing = f"service {ISTIO_NAMESPACE}/{RELEASE} has no port of the nodes for {ISTIOD_PORT_NAME}"
+    return when_there(observed(missing, look, chart), int)

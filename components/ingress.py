@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,11 +11,12 @@ import pulumi
 import pulumi_command as command
 import pulumi_kubernetes as kubernetes
 
-from components.common import istio_object, when_there
+from cluster.objects import Get
+from components.common import istio_object, observed, when_there
 from components.gateways import manifest
-from components.kubectl import ClusterAccess, kubectl, read_when_there
+from components.kubectl import ClusterAccess, kubectl
 from components.values import ISTIO_NAMESPACE, chart_reference, deep_merge, plain_revision
-from components.ways import points_of, printed
+from components.ways import Points, points_of, read_points
 
 RELEASE = "istio-ingressgateway"
 SELECTOR = {"istio": "ingressgateway"}
@@ -54,6 +56,8 @@ class IngressGatewayArgs:
     """What the gateway is and what it answers for."""
 
     access: ClusterAccess
+    get: Get
+    """The cluster."""
     charts: str
     """Chart repository or folder with `gateway`."""
     version: str
@@ -138,8 +142,8 @@ def host_rules(rules: Sequence[Mapping[str, Any]], to: str, port: int | None) ->
     for rule in found:
         if "route" in rule:
             rule["route"] = [{**route, "destination": {**known, **route["destination"]}} for route in rule["route"]]
-        if "mirror" in rule:
-            rule["mirror"] = {**known, **rule["mirror"]}
+        if "mirrors" in rule:
+            rule["mirrors"] = [{**each, "destination": {**known, **each["destination"]}} for each in rule["mirrors"]]
     return found
 
 
@@ -168,13 +172,13 @@ def label_commands(access: ClusterAccess, node: str, key: str, value: str) -> di
     }
 
 
-def ingress_address(text: str) -> str:
+def ingress_address(points: Points) -> str:
     """What the load balancer is reached at: its first IP by number, else its first name."""
-    ips, names = points_of(text)
+    ips, names = points_of(points)
     if not ips and not names:
         raise pulumi.RunError(
-            f"ingressGateway: its load balancer has neither an IP nor a host name: {text.strip()}, see what the cloud "
-            "says of it, or give ingressGateway.service: NodePort"
+            f"ingressGateway: its load balancer has neither an IP nor a host name: {json.dumps(points)}, see what the "
+            "cloud says of it, or give ingressGateway.service: NodePort"
         )
     return [*ips, *names][0]
 
@@ -211,7 +215,7 @@ class IngressGateway(pulumi.ComponentResource):
             istio_object(f"{name}-gateway", manifest("Gateway", GATEWAY, spec, args.namespace), child)
         for host, asked in args.hosts.items():
             istio_object(f"{name}-{host}-routes", ingress_routes(args.namespace, host, asked), child)
-        self.address = _address(args, chart, self) if args.service == "LoadBalancer" else None
+        self.address = _address(args, chart) if args.service == "LoadBalancer" else None
         self.register_outputs({"address": self.address})
 
 
@@ -249,7 +253,6 @@ def _secret(name: str, secret: str, namespace: str, certificate: Certificate, op
     )
 
 
-def _address(args: IngressGatewayArgs, chart: pulumi.Resource, parent: pulumi.Resource) -> pulumi.Output[str]:
-    points, wait = "{.status.loadBalancer.ingress}", not pulumi.runtime.is_dry_run()
-    script = read_when_there(args.access, "service", RELEASE, args.namespace, points, wait=wait)
-    return when_there(printed(script, chart, parent=parent), ingress_address)
+def _address(args: IngressGatewayArgs, chart: pulumi.Resource) -> pulumi.Output[str]:
+    missing = f"service {args.namespace}/{RELEASE} has no load balancer"
+    return when_there(observed(missing, lambda: read_points(args.get, args.namespace, RELEASE), chart), ingress_address)

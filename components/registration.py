@@ -6,21 +6,17 @@ what is said about the others.
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pulumi
-import pulumi_command as command
 
 from components.common import known
-from components.kubectl import ClusterAccess
+from components.hooks import in_thread
 from registration.ladder import DeclaredVm
-from registration.pipe import dump
-from registration.request import Request, evidence_of
+from registration.reader import Sources, read
+from registration.report import evidence_of
 
 WAIT_SECONDS = 60.0
 """How long `up` waits for VMs that it has just set up to become complete."""
@@ -30,7 +26,8 @@ WAIT_SECONDS = 60.0
 class RegistrationArgs:
     """Whose registration to read."""
 
-    access: ClusterAccess
+    sources: Sources
+    """The cluster, and a way to probe VMs."""
     vms: Sequence[DeclaredVm]
     steps: Mapping[str, Mapping[str, pulumi.Output[Any]]]
     """VM name -> what its steps put out, by resource name, in the order in which they run."""
@@ -45,39 +42,23 @@ class Registration(pulumi.ComponentResource):
     """
 
     report: pulumi.Output[dict[str, Any]]
-    """What `registration.request.report` makes."""
+    """What `registration.report.report` makes."""
 
     def __init__(self, name: str, args: RegistrationArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("istiovm:index:Registration", name, None, opts)
-        result = command.local.run_output(
-            command=f"{shlex.quote(sys.executable)} -m registration.reader",
-            stdin=pulumi.Output.from_input(_request(args, pulumi.runtime.is_dry_run())),
-            logging=command.local.Logging.NONE,
-            add_previous_output_in_env=False,
-            opts=pulumi.InvokeOutputOptions(parent=self),
-        )
-        self.report = result.stdout.apply(json.loads)
+        # A coroutine, not `Output.all`: that would carry the steps' dependencies, and with one failed VM be unknown.
+        self.report = pulumi.Output.from_input(_read(args, preview=pulumi.runtime.is_dry_run()))
         self.register_outputs({"report": self.report})
 
 
-async def _request(args: RegistrationArgs, preview: bool) -> str:
-    """The request, once every step of every VM has ended one way or the other.
-
-    A coroutine, not `Output.all`: an Output would carry the steps' dependencies, and with one failed VM be unknown.
-    """
+async def _read(args: RegistrationArgs, *, preview: bool) -> dict[str, Any]:
+    """The report, once every step of every VM has ended one way or the other."""
     evidence = {}
     for vm, steps in args.steps.items():
         outputs = {step: _text(await known(output)) for step, output in steps.items()}
         evidence[vm] = replace(evidence_of(outputs, preview=preview), drift=args.drift.get(vm, "") if preview else "")
-    return dump(
-        Request(
-            vms=tuple(args.vms),
-            evidence=evidence,
-            kubeconfig=args.access.kubeconfig,
-            context=args.access.context,
-            deadline_seconds=0 if preview else WAIT_SECONDS,
-        )
-    )
+    found, _ = await in_thread(read, args.vms, evidence, args.sources, 0 if preview else WAIT_SECONDS)
+    return found
 
 
 def _text(value: object) -> str | None:

@@ -1,4 +1,4 @@
-"""In which order the VMs of a workload change: those that serve go in waves, and the first that fails halts the rest.
+"""In which order VMs change: those that serve go in waves, and of all VMs only so many are under way at once.
 
 The program keeps the order: it hands a VM's first step to the engine when its turn has come. Dependencies between VMs
 would do the same, but the engine would keep them: a dead VM would be in the way of every other's removal, and VMs would
@@ -7,62 +7,51 @@ be removed one after the other.
 
 from __future__ import annotations
 
-import shlex
-import sys
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
-import pulumi_command as command
 
 from components.common import Value, known
-from components.kubectl import ClusterAccess
 from registration.ladder import DeclaredVm
-from registration.pipe import dump
-from registration.request import Request
-from registration.waves import Standing, Waves, parse, plan, wave_size
+from registration.waves import Standing, Waves, plan, wave_size
 
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutArgs:
     """Whose changes to put in order."""
 
-    access: ClusterAccess
     vms: Sequence[DeclaredVm]
     """In the order in which the VMs of a workload change."""
     max_unavailable: Mapping[str, int | str]
     """By workload: how many of its VMs may be away at once, a number or a share such as "25%"."""
+    standing: Mapping[str, Standing] = field(default_factory=dict)
+    """What the mesh says of every VM before anything changes."""
 
 
-class Rollout(pulumi.ComponentResource):
-    """What the mesh says of every VM before anything changes, and whose turn it is. Creates nothing.
+def under_way(workers: int | None) -> int:
+    """How many VMs may be between their first step and their confirmation.
 
-    Outputs: none. `turns` says it to the VMs.
+    As many as the engine has workers: a VM has one long step at a time, so no VM's confirmation ever waits behind
+    steps of others until the VM takes its start back.
+
+    Args:
+        workers: The engine's `--parallel`; None where nobody knows.
     """
+    return max(1, workers or 1)
 
-    turns: Mapping[str, Turn]
-    """By VM name."""
 
-    def __init__(self, name: str, args: RolloutArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("istiovm:index:Rollout", name, None, opts)
-        request = Request(
-            vms=tuple(args.vms), evidence={}, kubeconfig=args.access.kubeconfig, context=args.access.context
-        )
-        standing = command.local.run_output(
-            command=f"{shlex.quote(sys.executable)} -m registration.waves_reader",
-            stdin=dump(request),
-            logging=command.local.Logging.NONE,
-            add_previous_output_in_env=False,
-            opts=pulumi.InvokeOutputOptions(parent=self),
-        ).stdout.apply(parse)
-        turns: dict[str, Turn] = {}
-        for vm in args.vms:
-            mates = [mate.name for mate in args.vms if mate.workload == vm.workload]
-            size = wave_size(args.max_unavailable[vm.workload], len(mates))
-            turns[vm.name] = Turn(vm, mates, size, standing, turns)
-        self.turns = turns
-        self.register_outputs({})
+def turns(args: RolloutArgs) -> dict[str, Turn]:
+    """Every VM's place in the order, by VM name."""
+    places = asyncio.Semaphore(under_way(pulumi.runtime.settings.SETTINGS.parallel))
+    result: dict[str, Turn] = {}
+    for vm in args.vms:
+        mates = [mate.name for mate in args.vms if mate.workload == vm.workload]
+        size = wave_size(args.max_unavailable[vm.workload], len(mates))
+        result[vm.name] = Turn(vm, mates, size, args.standing, result, places)
+    return result
 
 
 class Turn:
@@ -73,43 +62,51 @@ class Turn:
         vm: DeclaredVm,
         mates: Sequence[str],
         size: int,
-        standing: pulumi.Output[Mapping[str, Standing]],
+        standing: Mapping[str, Standing],
         turns: Mapping[str, Turn],
+        places: asyncio.Semaphore,
     ) -> None:
-        self._vm, self._mates, self._size, self._standing, self._turns = vm, mates, size, standing, turns
-        self._wanted: pulumi.Output[str]
+        self._vm, self._mates, self._size = vm, mates, size
+        self._standing, self._turns, self._places = standing, turns, places
+        self._desired: pulumi.Output[str]
         self._done: pulumi.Output[Any]
+        self._leaving: asyncio.Task[None]
 
     @property
-    def went_back(self) -> pulumi.Output[str]:
+    def went_back(self) -> str:
         """What `Standing.went_back` says of the VM."""
-        return self._standing.apply(lambda found: found[self._vm.name].went_back)
+        return self._standing[self._vm.name].went_back
 
     def wants(self, configuration: pulumi.Output[str]) -> None:
-        """Say what the VM is to become. Every VM does, and then how it ends, before the program first waits."""
-        self._wanted = configuration
+        """Take note what the VM is to become. Every VM's is noted, and how it ends, before the program first waits."""
+        self._desired = configuration
 
     def ends_with(self, confirmed: pulumi.Output[Any]) -> None:
-        """Say what is known once the VM's change has worked out, and unknown if it has not."""
+        """Take note of what is known once the VM's change has worked out, and unknown if it has not."""
         self._done = confirmed
 
-    async def refusal(self) -> str:
-        """Wait until the VM may change; return why it may not, or nothing.
+    async def comes(self) -> str:
+        """Wait until the VM may change, and take a place; return why it may not, or nothing.
 
         A coroutine, not an Output: that would carry the other VMs' dependencies.
         """
         if pulumi.runtime.is_dry_run():
             return ""
-        standing = await known(self._standing)
-        wanted = {name: await known(self._turns[name]._wanted) for name in self._mates}
-        if standing is None:
-            return "nobody knows which VMs serve now: the cluster gave no answer"
-        waves = plan(self._mates, standing, {name: want for name, want in wanted.items() if want}, self._size)
+        desired = {name: await known(self._turns[name]._desired) for name in self._mates}
+        waves = plan(self._mates, self._standing, {name: want for name, want in desired.items() if want}, self._size)
         failed = []
         for name in waves.before(self._vm.name):
             if await known(self._turns[name]._done) is None:
                 failed.append(name)
-        return halted(self._vm.workload, failed, waves)
+        refusal = halted(self._vm.workload, failed, waves)
+        if not refusal:
+            await self._places.acquire()
+            self._leaving = asyncio.ensure_future(self._leave_place())
+        return refusal
+
+    async def _leave_place(self) -> None:
+        await known(self._done)
+        self._places.release()
 
 
 def halted(workload: str, failed: Sequence[str], waves: Waves) -> str:
@@ -140,7 +137,7 @@ def in_turn(text: pulumi.Output[Value], turn: Turn | None, otherwise: Callable[[
     """
 
     async def value() -> Any:
-        refusal = await turn.refusal() if turn else ""
+        refusal = await turn.comes() if turn else ""
         return otherwise(refusal) if refusal else await text.future(with_unknowns=True)
 
     return pulumi.Output(text.resources(), value(), text.is_known(), text.is_secret())

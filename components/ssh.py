@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 import pulumi_command as command
+
+from hosts.login import AGENT_VARIABLE, SshLogin, SshTarget
 
 DIAL_ERRORS = 1
 DIAL_SECONDS = 6
@@ -25,45 +26,26 @@ BASTION_DIAL_SECONDS = 3
 """A bastion that does not answer fails after eleven dials and the pauses between them, 45 s."""
 THROUGH_BASTION_ERRORS = 0
 """A VM behind a bastion is tried once: no limit of ours ends the bastion's own attempt to connect."""
-AGENT_VARIABLE = "SSH_AUTH_SOCK"
 
 
-@dataclass(frozen=True, kw_only=True)
-class SshLogin:
-    """How a machine is logged in to."""
-
-    host: str
-    port: int
-    user: str
-    host_key: str
-    """Public ssh host key; a connection to anything else fails."""
-    private_key: pulumi.Input[str] | None = None
-    """A secret Output; None where an agent holds the key."""
-    agent_socket: str | None = None
-    """Of the agent; None for the one that the environment names, whose path changes and is kept in no state."""
-
-
-def connection_args(
-    vm: SshLogin, bastion: SshLogin | None = None, *, outlast: int = 0
-) -> command.remote.ConnectionArgs:
+def connection_args(target: SshTarget, *, outlast: int = 0) -> command.remote.ConnectionArgs:
     """The connection to a VM, through a bastion where there is one.
 
     Args:
-        vm: The VM.
-        bastion: The machine through which ssh goes.
+        target: The VM.
         outlast: Seconds for which it is dialled at least, where a VM that does not answer will soon do so again. The
             provider's pauses between two dials grow to five seconds within eight dials. Not through a bastion.
     """
-    if bastion is None:
+    if target.bastion is None:
         errors, seconds = (8 + outlast // 5, OUTLASTING_DIAL_SECONDS) if outlast else (DIAL_ERRORS, DIAL_SECONDS)
         return command.remote.ConnectionArgs(
-            **_login(vm), dial_error_limit=errors, per_dial_timeout=seconds, proxy=None
+            **_login(target.vm), dial_error_limit=errors, per_dial_timeout=seconds, proxy=None
         )
     proxy = command.remote.ProxyConnectionArgs(
-        **_login(bastion), dial_error_limit=BASTION_DIAL_ERRORS, per_dial_timeout=BASTION_DIAL_SECONDS
+        **_login(target.bastion), dial_error_limit=BASTION_DIAL_ERRORS, per_dial_timeout=BASTION_DIAL_SECONDS
     )
     return command.remote.ConnectionArgs(
-        **_login(vm),
+        **_login(target.vm),
         dial_error_limit=THROUGH_BASTION_ERRORS,
         per_dial_timeout=DIAL_SECONDS,
         proxy=proxy,

@@ -13,14 +13,14 @@ from typing import Any
 
 import pulumi
 
-from components.common import certain
-from components.control_plane import certificate_digest
+from cluster.client import Client
 from components.credential import CredentialArgs
 from components.entry import EntryArgs
+from components.hooks import Hooks
 from components.kubectl import ClusterAccess
 from components.rollout import Turn
-from components.ssh import SshLogin
 from components.workload import group_of_vm
+from hosts.login import SshTarget
 from hosts.observe import Found
 from hosts.plan import CONFIRM_SECONDS, DesiredHost, Package, Route, configuration
 from hosts.sidecar_files import SidecarFiles, sidecar_files
@@ -33,12 +33,14 @@ class VirtualMachineArgs:
     """What the VM is and how it is reached."""
 
     access: ClusterAccess
+    """For what has to be done when the program does not run."""
+    client: Client
+    """For what is done while it runs."""
+    hooks: Hooks
     address: str
     """IP address, for ssh and in the mesh."""
-    ssh: SshLogin
+    ssh: SshTarget
     """How it is logged in to."""
-    bastion: SshLogin | None = None
-    """The machine through which ssh goes."""
     group: Mapping[str, Any]
     """Manifest of the WorkloadGroup."""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -68,7 +70,7 @@ class VirtualMachineArgs:
     """Whose token the VM needs, as the look at the cluster compares it."""
     token_minutes: int = 60
     """Life of a token. It is used once, seconds after it is made; the rest is for a run that is taken up again."""
-    wanted_token: pulumi.Input[Wanted] = field(default_factory=Wanted)
+    wanted_token: Wanted = field(default_factory=Wanted)
     """Which token the VM is to have."""
     renew: bool = False
     """Whether the VM stands under `renew`."""
@@ -95,6 +97,7 @@ def desired_host(
     root_certificate: str,
     istiod_address: str,
     istiod_port: int,
+    *,
     went_back: str = "",
 ) -> DesiredHost:
     """What the host is to become. It tells the mesh with which configuration, by a label that it registers with.
@@ -154,10 +157,8 @@ def entry_args(name: str, args: VirtualMachineArgs) -> EntryArgs:
 
 
 def credential_args(name: str, args: VirtualMachineArgs) -> CredentialArgs:
-    """The VM's token. Another root certificate takes the old certificate from the VM, so it needs a new token."""
-    root = pulumi.Output.from_input(args.root_certificate).apply(certificate_digest)
+    """The VM's token."""
     return CredentialArgs(
-        access=args.access,
         vm=name,
         namespace=args.namespace,
         service_account=str(args.group["spec"]["template"]["serviceAccount"]),
@@ -166,7 +167,6 @@ def credential_args(name: str, args: VirtualMachineArgs) -> CredentialArgs:
         renew=args.renew,
         minutes=args.token_minutes,
         wanted=args.wanted_token,
-        triggers=[args.address, certain(root, "")],
     )
 
 

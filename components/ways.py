@@ -6,19 +6,18 @@ depend on the order in which they come.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import json
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-import pulumi_command as command
 
-from components.common import certain, made_first, when_there
-from components.kubectl import ClusterAccess, kubectl, read_when_there
+from cluster.objects import Get
+from components.common import ISTIO_API, observed, when_there
+from components.hooks import in_thread
 from components.values import ISTIO_NAMESPACE, suffixed
 
 
@@ -39,86 +38,82 @@ IN_USE = "istio-vm-mesh/istiod-address"
 """Annotation of a Gateway: the address at which VMs reach istiod, where the load balancer has only a name."""
 
 
-def read_balancer(access: ClusterAccess, service: str, gateway: str, *, wait: bool) -> str:
-    """A script that prints what a load balancer is reached at, as JSON.
-
-    Where that is only names, the second line is the address that was taken from them before, if any.
-    """
-    ingress = read_when_there(access, "service", service, ISTIO_NAMESPACE, "{.status.loadBalancer.ingress}", wait=wait)
-    where = ("gateways.networking.istio.io", gateway, f"--namespace={ISTIO_NAMESPACE}", "--ignore-not-found")
-    in_use = kubectl(access, "get", *where, f"-o=jsonpath={{.metadata.annotations.{IN_USE}}}")
-    return "\n".join(
-        [
-            f"ingress=$({ingress}",
-            ") || exit 1",
-            "printf '%s\\n' \"$ingress\"",
-            f"case $ingress in *'\"ip\"'*) ;; *'\"hostname\"'*) {in_use} ;; esac",
-        ]
-    )
+Points = Sequence[Mapping[str, Any]]
+"""What a load balancer is reached at: `status.loadBalancer.ingress` of its Service."""
 
 
-def service_ip(access: ClusterAccess, revision: str, *ready: pulumi.Resource) -> pulumi.Output[str]:
+@dataclass(frozen=True, kw_only=True)
+class Balancer:
+    """The load balancer before a gateway."""
+
+    points: Points
+    in_use: str = ""
+    """The address that was taken from its names before, where it has only names."""
+
+
+def read_points(get: Get, namespace: str, service: str) -> Points | None:
+    """What the load balancer of a Service is reached at; None where it has none yet."""
+    found = get(f"/api/v1/namespaces/{namespace}/services/{service}") or {}
+    return found.get("status", {}).get("loadBalancer", {}).get("ingress") or None
+
+
+def read_balancer(get: Get, service: str, gateway: str) -> Balancer | None:
+    """The load balancer of a Service, and what a Gateway remembers of it."""
+    points = read_points(get, ISTIO_NAMESPACE, service)
+    if points is None or any(point.get("ip") for point in points):
+        return None if points is None else Balancer(points=points)
+    path = f"/apis/{ISTIO_API}/namespaces/{ISTIO_NAMESPACE}/gateways/{gateway}"
+    metadata = (get(path) or {}).get("metadata", {})
+    return Balancer(points=points, in_use=(metadata.get("annotations") or {}).get(IN_USE, ""))
+
+
+def service_ip(get: Get, revision: str, *ready: pulumi.Resource) -> pulumi.Output[str]:
     """The IP of istiod's Service in the cluster, for VMs that have a route to it."""
-    service = suffixed("istiod", revision)
-    wait = not pulumi.runtime.is_dry_run()
-    script = read_when_there(access, "service", service, ISTIO_NAMESPACE, "{.spec.clusterIP}", wait=wait)
-    return when_there(printed(script, *ready), str.strip)
+    name = suffixed("istiod", revision)
+    path = f"/api/v1/namespaces/{ISTIO_NAMESPACE}/services/{name}"
+
+    def look() -> str | None:
+        return (get(path) or {}).get("spec", {}).get("clusterIP") or None
+
+    return when_there(observed(f"service {ISTIO_NAMESPACE}/{name} has no IP", look, *ready), str)
 
 
-def read_nodes(access: ClusterAccess) -> str:
-    """A script that prints a line for each node of the cluster: its name and, as JSON, its addresses."""
-    fields = '{range .items[*]}{.metadata.name}{" "}{.status.addresses}{"\\n"}{end}'
-    return kubectl(access, "get", "nodes", f"-o=jsonpath={fields}")
-
-
-def printed(script: str, *depends_on: pulumi.Resource, parent: pulumi.Resource | None = None) -> pulumi.Output[str]:
-    """What a script prints; nothing where what it waits for has failed."""
-    output = command.local.run_output(
-        command=script,
-        logging=command.local.Logging.NONE,
-        opts=pulumi.InvokeOutputOptions(parent=parent, depends_on=made_first(*depends_on)),
-    ).stdout
-    return certain(output, "")
-
-
-def points_of(ingress: str) -> tuple[list[str], list[str]]:
-    """The IPs by number and the names of a load balancer, from its Service's `status.loadBalancer.ingress`."""
-    points: list[Mapping[str, Any]] = json.loads(ingress)
+def points_of(points: Points) -> tuple[list[str], list[str]]:
+    """The IPs by number and the names of a load balancer."""
     ips = in_order(str(point["ip"]) for point in points if point.get("ip"))
     return ips, sorted(str(point["hostname"]) for point in points if point.get("hostname"))
 
 
-def balancer_points(text: str) -> tuple[list[str], list[str], str]:
-    """The IPs and the names of what `read_balancer` has printed, and the address in use."""
-    ingress, _, in_use = text.partition("\n")
-    ips, names = points_of(ingress)
+def balancer_points(found: Balancer) -> tuple[list[str], list[str]]:
+    """The IPs and the names of a load balancer, of which it has one at least."""
+    ips, names = points_of(found.points)
     if not ips and not names:
         raise pulumi.RunError(
-            f"eastWestGateway: its load balancer has neither an IP nor a host name: {ingress}, give "
+            f"eastWestGateway: its load balancer has neither an IP nor a host name: {json.dumps(found.points)}, give "
             "eastWestGateway.address or hosts.istiodAddress"
         )
-    return ips, names, in_use.strip()
+    return ips, names
 
 
-def balancer_address(text: str) -> str:
+def balancer_address(found: Balancer) -> str:
     """What the load balancer is reached at: its first IP, else its first name."""
-    ips, names, _ = balancer_points(text)
+    ips, names = balancer_points(found)
     return [*ips, *names][0]
 
 
-async def balancer_ip(text: str) -> str:
+async def balancer_ip(found: Balancer) -> str:
     """The IP of the load balancer; of one that has only a name the one in use, else the lowest that the name has."""
-    ips, names, in_use = balancer_points(text)
+    ips, names = balancer_points(found)
     if ips:
         return ips[0]
     try:
-        found = in_order(await asyncio.to_thread(resolve, names[0]))
+        known = in_order(await in_thread(resolve, names[0]))
     except OSError as error:
         raise pulumi.RunError(
             f"eastWestGateway: its load balancer has only a name, {names[0]}, which has no IPv4 address where Pulumi "
             f"runs ({error.strerror or error}), and a VM's hosts file needs one: give hosts.istiodAddress"
         ) from None
-    return in_use if in_use in found else found[0]
+    return found.in_use if found.in_use in known else known[0]
 
 
 def resolve(name: str) -> list[str]:
@@ -126,20 +121,19 @@ def resolve(name: str) -> list[str]:
     return [str(found[4][0]) for found in socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)]
 
 
-async def remembered(text: str) -> dict[str, Any]:
+async def remembered(found: Balancer | None) -> dict[str, Any]:
     """What a Gateway says of the address in use, where the load balancer has only a name."""
-    if not text.strip() or balancer_points(text)[0]:
+    if found is None or balancer_points(found)[0]:
         return {}
-    return {"annotations": {IN_USE: await balancer_ip(text)}}
+    return {"annotations": {IN_USE: await balancer_ip(found)}}
 
 
-def node_ip(text: str) -> str:
+def node_ip(every_node: Sequence[Mapping[str, Any]]) -> str:
     """The address of the node that VMs can be meant to use; several, or none, are refused with what there is."""
     nodes: dict[str, dict[str, list[str]]] = {}
-    for line in text.splitlines():
-        name, _, addresses = line.partition(" ")
-        kinds: dict[str, list[str]] = nodes.setdefault(name, {})
-        for address in json.loads(addresses or "[]"):
+    for node in every_node:
+        kinds: dict[str, list[str]] = nodes.setdefault(node["metadata"]["name"], {})
+        for address in node.get("status", {}).get("addresses") or ():
             kinds.setdefault(address["type"], []).append(address["address"])
     for kind in ("ExternalIP", "InternalIP"):
         found = {

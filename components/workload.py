@@ -13,6 +13,7 @@ from components.common import ISTIO_API, istio_object
 from components.policies import Access, authorization_policy
 from components.registration_guard import RegistrationGuard, RegistrationGuardArgs
 from components.services import MeshServiceArgs, ServicePort, service_entry
+from hosts.registered import RegisteredEntry
 from hosts.sidecar_files import canonical_labels
 
 CANONICAL_NAME = "service.istio.io/canonical-name"
@@ -57,8 +58,8 @@ class WorkloadArgs:
     """Ports of the service by name, each leading to the workload's port of that name."""
     protocols: Mapping[str, str] = field(default_factory=dict)
     """Protocols of a ServiceEntry's ports, by name."""
-    guarded: Sequence[str] | None = None
-    """The only addresses at which VMs may register; None for any."""
+    guarded: Mapping[str, RegisteredEntry] | None = None
+    """What VMs may register as, by address; None for anything."""
     static_vms: Mapping[str, StaticVm] = field(default_factory=dict)
     """VMs without a sidecar, by name."""
     access: Sequence[Access] | None = None
@@ -171,6 +172,11 @@ def spiffe_identity(args: WorkloadArgs) -> str:
     return f"spiffe://{args.trust_domain}/ns/{args.namespace}/sa/{args.service_account}"
 
 
+def guard_args(name: str, args: WorkloadArgs, entries: Mapping[str, RegisteredEntry]) -> RegistrationGuardArgs:
+    """What the guard of a workload knows."""
+    return RegistrationGuardArgs(namespace=args.namespace, group=name, entries=entries, after=args.after)
+
+
 class Workload(pulumi.ComponentResource):
     """A WorkloadGroup and, where it has one, the service over its VMs.
 
@@ -188,6 +194,8 @@ class Workload(pulumi.ComponentResource):
     """Manifest of the WorkloadGroup."""
     ready: tuple[pulumi.Resource, ...]
     """What must be there before a VM registers, and so takes traffic."""
+    guard: RegistrationGuardArgs | None
+    """What its VMs may register as; None for anything."""
     static_steps: Mapping[str, Mapping[str, pulumi.Output[Any]]]
     """VM without a sidecar -> what shows that its WorkloadEntry is there, by resource name."""
 
@@ -206,7 +214,8 @@ class Workload(pulumi.ComponentResource):
             vm: {f"{vm}-static": istio_object(f"{vm}-static", static_entry(vm, static, self.group), child).id}
             for vm, static in args.static_vms.items()
         }
-        guards = [] if args.guarded is None else [_guard(name, args, args.guarded, self)]
+        self.guard = None if args.guarded is None else guard_args(name, args, args.guarded)
+        guards = [] if self.guard is None else [_guard(name, self.guard, self)]
         self.identity = spiffe_identity(args)
         self.host = args.host
         self.ready = (group, *policies, *(part for guard in guards for part in guard.ready))
@@ -234,9 +243,5 @@ def _access(name: str, args: WorkloadArgs, rules: Sequence[Access], opts: pulumi
     return policy
 
 
-def _guard(name: str, args: WorkloadArgs, addresses: Sequence[str], workload: Workload) -> RegistrationGuard:
-    return RegistrationGuard(
-        f"{name}-guard",
-        RegistrationGuardArgs(namespace=args.namespace, group=name, addresses=addresses, after=args.after),
-        pulumi.ResourceOptions(parent=workload),
-    )
+def _guard(name: str, args: RegistrationGuardArgs, workload: Workload) -> RegistrationGuard:
+    return RegistrationGuard(f"{name}-guard", args, pulumi.ResourceOptions(parent=workload))

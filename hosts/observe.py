@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-_HELPER = "/usr/local/lib/istio-vm-mesh/host"
-_STATE = "/var/lib/istio-vm-mesh"
+from hosts.plan import HELPER, STATE
+
 OBSERVE = f"""\
-{{ cat /proc/sys/kernel/random/boot_id; stat -c %Z {_HELPER} {_STATE} /usr/local/lib /var/lib; }} 2>/dev/null | cksum
-if [ -e {_HELPER} ]; then sh {_HELPER} observe; elif [ -e {_STATE} ]; then echo gone; else echo blank; fi
+{{ cat /proc/sys/kernel/random/boot_id; stat -c %Z {HELPER} {STATE} /usr/local/lib /var/lib; }} 2>/dev/null | cksum
+if [ -e {HELPER} ]; then sh {HELPER} observe; elif [ -e {STATE} ]; then echo gone; else echo blank; fi
 """
 """The command for the VM. It starts with a number that changes with every repair."""
 
@@ -76,11 +76,11 @@ def found(status: int | None, stdout: str, stderr: str, *, now: datetime) -> Fou
     if lines == ["blank"]:
         return Found(record=(f"nothing of istio-vm-mesh was here ({number})",), bare=True)
     if lines == ["gone"]:
-        return _drifted([f"{_HELPER} - there", f"{_HELPER} + missing"], number)
+        return _drifted([f"{HELPER} - there", f"{HELPER} + missing"], number)
     if status != 0:
         said = (stderr.strip().splitlines() or [f"exit status {status}"])[-1]
         refusal = _refusal(said)
-        return Found(unknown=refusal) if refusal else _drifted([f"{_HELPER} + {said}"], number)
+        return Found(unknown=refusal) if refusal else _drifted([f"{HELPER} + {said}"], number)
     if lines[-1:] != ["end"]:  # configured by a version that could not be looked at
         return Found()
     told: dict[str, list[str]] = {}

@@ -97,8 +97,14 @@ def sidecar_files(
 
 def secret_ttl(group: Mapping[str, Any], mesh_config: Mapping[str, Any]) -> str:
     """Return the life of the certificates that a group's VMs ask for, as a Go duration; empty for the agent's own."""
+    return proxy_metadata(group, mesh_config).get("SECRET_TTL", "")
+
+
+def proxy_metadata(group: Mapping[str, Any], mesh_config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the metadata of a group's proxies, but for what depends on the cluster and the VM's own settings."""
     config = _proxy_config(group, mesh_config, "", "", capture_dns=False, auto_register=False)
-    return str(config["proxyMetadata"].get("SECRET_TTL", ""))
+    metadata: dict[str, str] = config["proxyMetadata"]
+    return metadata
 
 
 def istiod_host(istio_namespace: str, revision: str = "") -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from migration.decision import Count, InForce, Record
-from registration.request import AFTER_UP
+from registration.report import AFTER_UP
 
 ANNOTATION = "istio-vm-mesh/migration"
 """Where a step is recorded, on the VirtualService that it changed."""

@@ -1,6 +1,6 @@
 """Asks the cluster what a migration's next step needs to know: one deadline for all of it.
 
-Kubernetes and the pods' proxies are asked through kubectl, the VMs' proxies over ssh. Nothing is asked of a side of
+Kubernetes and the pods' proxies are asked through its API, the VMs' proxies over ssh. Nothing is asked of a side of
 which nothing depends, and of no proxy at all where the stack file asks for what is in force.
 """
 
@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
 
+from cluster.errors import ApiError
+from cluster.objects import ENTRIES, selecting
 from migration import counters
 from migration.decision import Count, InForce, Member, Reason, Refusal, Step, Wanted, decide, gains, stays, too_far
 from migration.endpoints import (
@@ -26,7 +27,6 @@ from migration.endpoints import (
     vms_of,
 )
 from migration.in_force import in_force
-from registration.reader import ENTRIES, ApiError
 
 DEADLINE_SECONDS = 10.0
 """For all that is asked about one host."""
@@ -119,8 +119,8 @@ def _selection(host: str, sources: Sources, end: float) -> Selection | None:
 
 
 def _endpoints(selection: Selection, sources: Sources, end: float) -> list[Endpoint]:
-    labels = quote(",".join(f"{key}={value}" for key, value in sorted(selection.labels.items())), safe="")
-    path = f"/api/v1/namespaces/{selection.namespace}/pods?labelSelector={labels}"
+    labels = ",".join(f"{key}={value}" for key, value in sorted(selection.labels.items()))
+    path = selecting(f"/api/v1/namespaces/{selection.namespace}/pods", labels)
     pods = sources.get(path, end - sources.clock()) or {}
     path = ENTRIES.replace("workloadentries", f"namespaces/{selection.namespace}/workloadentries")
     entries = sources.get(path, end - sources.clock()) or {}

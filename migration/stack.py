@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from cluster.client import ApiError, Client
 from migration.decision import Refusal, Step, Wanted
 from migration.reader import PILOT_AGENT, Migration, Page, Sources, on_vm, step_of
-from registration.reader import NO_ANSWER, ApiError, kubectl_run
+from observation.targets import targets
 from settings import Problem, Settings, mesh_host
 from settings.problems import join
 
@@ -23,7 +21,7 @@ class MigrationRefused(Exception):
         super().__init__("\n".join([title, *(f"  {problem}" for problem in self.problems)]))
 
 
-def steps(settings: Settings, sources: Sources | None = None) -> dict[str, Step]:
+def steps(settings: Settings, sources: Sources) -> dict[str, Step]:
     """The step of every host whose requests move.
 
     Raises:
@@ -32,7 +30,7 @@ def steps(settings: Settings, sources: Sources | None = None) -> dict[str, Step]
     found: dict[str, Step] = {}
     problems: list[Problem] = []
     for migration in migrations_of(settings):
-        step = step_of(migration, sources or live_sources(settings))
+        step = step_of(migration, sources)
         if isinstance(step, Refusal):
             path = join("traffic", migration.host, "migration", "at")
             got = migration.wanted.at
@@ -66,25 +64,19 @@ def migrations_of(settings: Settings) -> list[Migration]:
     return found
 
 
-def live_sources(settings: Settings) -> Sources:
+def live_sources(settings: Settings, client: Client) -> Sources:
     """The real API and the real proxies."""
-    run = functools.partial(kubectl_run, settings.cluster.kubeconfig, settings.cluster.context)
-
-    def get(path: str, seconds: float) -> Mapping[str, Any] | None:
-        text = run(seconds, "get", "--raw", path)
-        return None if text is None else dict(json.loads(text))
 
     def pod(namespace: str, name: str, seconds: float) -> Page:
         try:
-            text = run(seconds, "exec", f"--namespace={namespace}", name, "--container=istio-proxy", "--", *PILOT_AGENT)
+            return Page(text=client.exec(namespace, name, "istio-proxy", PILOT_AGENT, max(seconds, 0.1)))
         except ApiError as error:
-            return Page(unread=f"kubectl exec: {str(error).removeprefix(NO_ANSWER)}")
-        return Page(unread="is gone") if text is None else Page(text=text)
+            return Page(unread=str(error))
 
     def vms(names: Sequence[str], seconds: float) -> Mapping[str, Page]:
         if not names:
             return {}
-        from observation.reader import ask, targets  # asyncssh takes its time to import
+        from hosts.ssh import ask  # asyncssh takes its time to import
 
         asked, limit = targets(settings, names), max(seconds, 0.1)
         return {
@@ -96,7 +88,7 @@ def live_sources(settings: Settings) -> Sources:
             for name, answer in ask(asked, dict.fromkeys(asked, on_vm()), limit).items()
         }
 
-    return Sources(get=get, pod=pod, vms=vms)
+    return Sources(get=client.get, pod=pod, vms=vms)
 
 
 def _last(text: str) -> str:

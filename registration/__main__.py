@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cluster.client import Client
 from observation import observe
 from registration.reader import live_sources, read
-from registration.request import Request
 from registration.stack import declared_vms, last_evidence, with_found
 from registration.table import summary, table
 from settings import SettingsError, from_stack_file
@@ -38,14 +38,9 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     vms, found = declared_vms(settings), observe(settings)
-    request = Request(
-        vms=tuple(vms.values()),
-        evidence=with_found(last_evidence(_outputs(options.outputs), vms), found),
-        kubeconfig=settings.cluster.kubeconfig,
-        context=settings.cluster.context,
-        deadline_seconds=options.wait,
-    )
-    report, error_text = read(request, live_sources(request))
+    evidence = with_found(last_evidence(_outputs(options.outputs), vms), found)
+    client = Client.connect(settings.cluster.kubeconfig, settings.cluster.context)
+    report, error_text = read(list(vms.values()), evidence, live_sources(client), options.wait)
     if options.json:
         sys.stdout.write(json.dumps(report, indent=2, sort_keys=True) + "\n")
     else:

@@ -6,17 +6,16 @@ cluster itself remembers which one is the last, and a plan stays the same until 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from registration.ladder import DeclaredVm, parse_time
 
 VM_LABEL = "istio-vm-mesh/vm"
-"""On the Secret that a VM's token is bound to, and on the ConfigMap that stands for its use."""
+"""On the Secret that a VM's token is bound to."""
 IDENTITY = "istio-vm-mesh/identity"
 """Annotation: whose token it is."""
 RENEW = "istio-vm-mesh/renew"
@@ -25,6 +24,9 @@ ENTRY = "istio-vm-mesh/entry"
 """Annotation: the name of the VM's WorkloadEntry. It does not go with a VM that had the same machine before."""
 BECAUSE = "istio-vm-mesh/because"
 """Annotation: why the token was made anew."""
+
+USED = "istio-vm-mesh/used"
+"""Annotation: the VM was confirmed with a token of this Secret, under the root certificate with this digest."""
 
 ASKED = "it is named under renew"
 MOVED = "its identity has changed"
@@ -63,8 +65,8 @@ class Record:
     """Whether it was made, or left, while the VM stood under `renew`."""
     made: datetime | None = None
     """When its Secret was made, shortly before the token; None where there is no Secret."""
-    used: bool = False
-    """Whether the VM has been confirmed with it."""
+    used: str = ""
+    """Digest of the mesh's root certificate under which the VM was confirmed with it; empty where it was not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,11 @@ class Wanted:
     number: int = 1
     because: str = ""
     """Why it is not the first one."""
+    used: str = ""
+    """As in `Record`; empty for one that is to be minted."""
+    unseen: bool = False
+    """Whether no Secret of the VM's was seen: it is new, or its Secret was deleted by hand, or whoever previews may not
+    read Secrets, and so could not mint either. What the stack has already stays."""
 
 
 def secret_name(vm: str, number: int) -> str:
@@ -81,27 +88,21 @@ def secret_name(vm: str, number: int) -> str:
     return f"istio-vm-{vm}" if number == 1 else f"istio-vm-{vm}.{number}"
 
 
-def record_of(vm: DeclaredVm, secrets: Iterable[Mapping[str, Any]], marks: Iterable[Mapping[str, Any]]) -> Record:
-    """What objects in the cluster say about a VM's credential.
-
-    Args:
-        vm: The VM.
-        secrets: Secrets with the label `VM_LABEL`.
-        marks: ConfigMaps with it: each says that the VM was confirmed with the token of the Secret of the same name.
-    """
-    ours, used = _by_number(vm, secrets), _by_number(vm, marks)
-    if not ours and not used:
+def record_of(vm: DeclaredVm, secrets: Iterable[Mapping[str, Any]]) -> Record:
+    """What Secrets with the label `VM_LABEL` say about a VM's credential."""
+    ours = _by_number(vm, secrets)
+    if not ours:
         return Record()
-    number = max({**ours, **used})
-    metadata = (ours.get(number) or used[number])["metadata"]
+    number = max(ours)
+    metadata = ours[number]["metadata"]
     annotations = metadata.get("annotations") or {}
     return Record(
         number=number,
         because=annotations.get(BECAUSE, ""),
         identity=annotations.get(IDENTITY, ""),
         renewed=RENEW in annotations,
-        made=parse_time(metadata.get("creationTimestamp")) if number in ours else None,
-        used=number in used,
+        made=parse_time(metadata.get("creationTimestamp")),
+        used=annotations.get(USED, ""),
     )
 
 
@@ -150,16 +151,18 @@ def need_if_cut_off(holder: Holder, record: Record, token_seconds: int, now: dat
     return RAN_OUT if left <= margin else ""
 
 
-def may_need(holder: Holder, record: Record, token_seconds: int, now: datetime) -> bool:
-    """Whether it matters if the VM is connected, and whether its token was used."""
-    return any(need_if_cut_off(holder, replace(record, used=used), token_seconds, now) for used in (True, False))
+def wanted(holder: Holder, record: Record, need: str, now: datetime) -> Wanted:
+    """The token that a VM is to have: the one that it has, or the next one.
 
-
-def wanted(record: Record, need: str) -> Wanted:
-    """The token that a VM is to have: the one that it has, or the next one."""
+    Where there is no Secret, nobody knows what the last number was: a VM that is to be renewed gets one that none had.
+    """
+    if not record.number:
+        if holder.renew:
+            return Wanted(number=int(f"{now:%Y%m%d}"), because=ASKED)
+        return Wanted(because=need, unseen=True)
     if need:
         return Wanted(number=record.number + 1, because=need)
-    return Wanted(number=record.number or 1, because=record.because)
+    return Wanted(number=record.number, because=record.because, used=record.used)
 
 
 def settled(pods: Iterable[Mapping[str, Any]], now: datetime, since: timedelta) -> bool:
@@ -184,24 +187,6 @@ def certificate_seconds(secret_ttl: str) -> int:
     total = sum(float(number) * _UNITS[unit] for number, unit in parts)
     whole = "".join(number + unit for number, unit in parts) == secret_ttl.removeprefix("+")
     return round(total) if whole and total >= 1 else DEFAULT_CERTIFICATE_SECONDS
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """Whose credentials to look at, and where."""
-
-    holders: tuple[Holder, ...]
-    token_seconds: int
-    kubeconfig: str | None = None
-    context: str | None = None
-    istio_namespace: str = "istio-system"
-
-
-def parse(text: str) -> Request:
-    """The request in a text that `registration.pipe.dump` has made."""
-    raw = json.loads(text)
-    holders = tuple(Holder(**{**holder, "vm": DeclaredVm(**holder["vm"])}) for holder in raw.pop("holders"))
-    return Request(holders=holders, **raw)
 
 
 def _age(record: Record, now: datetime) -> float:

@@ -6,7 +6,6 @@ told of as one, and of all other proxies only the versions, and which of them ar
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,19 +47,9 @@ class Request:
     """VMs that are connected, `<name>.<namespace>`, as proxies are called."""
     has_istiod: bool = True
     """Whether istiod runs in this cluster."""
-    kubeconfig: str | None = None
-    context: str | None = None
     istio_namespace: str = "istio-system"
     deadline_seconds: float = 0
     """How long to wait for what is not ready."""
-
-
-def parse(text: str) -> Request:
-    """The request in a text that `registration.pipe.dump` has made."""
-    raw = json.loads(text)
-    workloads = tuple(Workload(**workload) for workload in raw.pop("workloads"))
-    spaces, vms = tuple(raw.pop("vm_namespaces")), tuple(raw.pop("vms"))
-    return Request(workloads=workloads, vm_namespaces=spaces, vms=vms, **raw)
 
 
 @dataclass(frozen=True, kw_only=True)

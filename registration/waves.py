@@ -6,9 +6,8 @@ for nobody, so a first join is as parallel as ever.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from registration.ladder import CONNECTED_AT, DeclaredVm, find_entry, health_condition
@@ -106,13 +105,3 @@ def attempts(went_back: str, configuration: str) -> int:
     """How often a VM has gone back from a configuration since it last went back from another one."""
     which, _, count = went_back.partition(".")
     return int(count) if which == configuration and count.isdecimal() else 0
-
-
-def dump(standing: Mapping[str, Standing]) -> str:
-    """As JSON, the same for the same standing."""
-    return json.dumps({vm: asdict(found) for vm, found in standing.items()}, sort_keys=True)
-
-
-def parse(text: str) -> dict[str, Standing]:
-    """The inverse of `dump`."""
-    return {vm: Standing(**found) for vm, found in json.loads(text).items()}

@@ -98,9 +98,10 @@ class Istio(Model):
     cni: Cni = Cni()
     """Istio's CNI plugin."""
     registration_guard: bool = True
-    """Whether the cluster refuses to register VMs of a workload at addresses that none of its `vms` has: without that,
-    whoever has a VM's token can register any address, and take its traffic. `false` where VMs that are not in this
-    stack register under its workloads too."""
+    """Whether the cluster refuses VMs that register otherwise than the stack declares them: at another address, with
+    other labels, in another network or locality. Without that whoever has a VM's token, or is root on a VM, can
+    register as another application, and take its traffic. `false` where VMs that are not in this stack register under
+    its workloads too."""
     mutual_tls: MutualTlsMode | None = None
     """What sidecars of the whole mesh take: `STRICT`: mutual TLS only; `PERMISSIVE`: plain text too; `DISABLE`: plain
     text only. A namespace's own `mutualTls` goes before it. Without it Istio's default: `PERMISSIVE`."""
@@ -170,8 +171,8 @@ class Hosts(Model):
     """Seconds after a start of the sidecar in which a new ssh connection must confirm it. Else the VM takes back by
     itself what the start has changed (redirection, DNS capture, its block in `/etc/hosts`): nobody is locked out."""
     remove_unreachable: bool = False
-    """Whether a VM may leave the stack, or go with it, although it does not answer. Its entry and token go, and a
-    warning says what remains on it. Takes effect with an `up`: run one before the VM is taken out of the stack."""
+    """Whether a VM may leave the stack, or go with it, although nothing answers at its address. Its entry and its token
+    go, and a warning says what remains on it. Takes effect with an `up`, so run one before the VM is taken out."""
     rollout: Rollout = Rollout()
     """How VMs that serve are changed."""
     ssh: Ssh = Ssh()

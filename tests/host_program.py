@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hosts.plan import DesiredHost, Package, render
+from hosts.plan import PROGRAM, DesiredHost, Package, state_text
 from hosts.sidecar_files import SidecarFiles
 
 CONTENT = b"a package with GLIBC_2.2.5 and GLIBC_2.30\n"
@@ -61,13 +62,25 @@ RPM = {
 """What a host of the other family has instead."""
 
 
-def run(shell: str, folder: Path, desired: DesiredHost, statements: str) -> subprocess.CompletedProcess[bytes]:
-    """Run statements after the program's functions, with the folder for `/`, and no owners."""
-    functions, main, content = render(desired, root=str(folder)).partition("\ncase ${1-} in\n")
+def program_on(folder: Path) -> str:
+    """The program, with a folder that stands for `/`, and no owners."""
+    head, root, rest = PROGRAM.decode().partition("\nroot='' ")
+    assert root
+    return f"{head}\nchown() {{ :; }}\nroot={shlex.quote(str(folder))} {rest}"
+
+
+def run(
+    shell: str, folder: Path, desired: DesiredHost, statements: str, *, beside: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run statements after the program's functions; program and desired state lie in the folder, or beside a path."""
+    functions, main, _ = program_on(folder).partition("\ncase ${1-}-${2-} in\n")
     assert main
-    program = folder / "program"
-    program.write_bytes(f"{functions}\nchown() {{ :; }}\n{statements}\nexit\n{content}".encode())
-    return subprocess.run([shell, str(program)], capture_output=True, timeout=20, cwd=folder)
+    place = beside or folder / "program"
+    program, state = place.with_suffix(".sh"), place.with_suffix(".desired")
+    state.write_bytes(state_text(desired).encode())
+    read = f"desired={shlex.quote(str(state))}\nread_settings"
+    program.write_bytes(f"{functions}\n{read}\n{statements}\nexit\n".encode())
+    return subprocess.run([shell, str(program)], capture_output=True, timeout=30, cwd=folder)
 
 
 def on_host(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
+from fake_cluster import FakeCluster
 from google.protobuf.json_format import MessageToDict
 from pulumi.runtime import mocks as pulumi_mocks
 from pulumi.runtime.proto import resource_pb2
@@ -46,6 +47,10 @@ class Registered:
     retain_on_delete: bool
     ignored: tuple[str, ...]
     """Inputs whose changes are ignored."""
+    hooked: frozenset[str]
+    """Steps that the program does something before."""
+    size: int
+    """Bytes of what the engine keeps beside the inputs: dependencies, and where in the program it was made."""
 
     @property
     def parent_name(self) -> str:
@@ -104,6 +109,8 @@ class Recorder(pulumi_mocks.MockMonitor):
                 delete_before_replace=request.deleteBeforeReplace,
                 retain_on_delete=request.retainOnDelete,
                 ignored=tuple(request.ignoreChanges),
+                hooked=frozenset(step for step in ("before_create", "before_update") if getattr(request.hooks, step)),
+                size=len(str(request)) - len(str(request.object)),
             )
         lost = self.lost & set(request.dependencies)
         if request.name in self.failing or lost:
@@ -126,6 +133,8 @@ class Run:
 
     monitor: Recorder
     values: dict[str, Any] = field(default_factory=dict)
+    cluster: FakeCluster = field(default_factory=FakeCluster)
+    """The cluster that the program looked at."""
 
     def __getitem__(self, name: str) -> Registered:
         return self.monitor.registered[name]

@@ -1,8 +1,10 @@
 """The whole program, run by the unmodified SDK against a monitor that records."""
 
 import json
+import re
 import runpy
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,14 @@ import pulumi
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from fake_cluster import FakeCluster
 from recording import UNKNOWN, Run, public_text, run, secrets
 
-from registration import reader, waves, waves_reader
+from cluster.client import ApiError, Client
+from cluster.objects import ENTRIES
+from components.control_plane import certificate_digest
+from registration import reader
 from registration.ladder import Reachability
-from registration.request import parse
 
 PROJECT = Path(__file__).resolve().parents[1]
 HOST_KEY = (
@@ -88,6 +93,67 @@ def entries(*addresses: str) -> list[dict[str, Any]]:
 
 
 ALL = ("10.77.0.21", "10.77.0.22", "10.77.0.23")
+VMS = ("billing-1", "billing-2", "ledger-1")
+
+
+GATEWAY = "/api/v1/namespaces/istio-system/services/istio-eastwestgateway"
+READY = {
+    "metadata": {"generation": 1},
+    "spec": {"replicas": 1},
+    "status": {"observedGeneration": 1, "updatedReplicas": 1, "readyReplicas": 1},
+}
+ISTIOD = {"metadata": {"name": "istiod-1"}, "status": {"phase": "Running"}}
+KINDS = ("cluster", "listener", "endpoint", "route")
+SYNCED = dict.fromkeys(["cds", "lds", "eds", "rds"], "SYNCED")
+DENIED = ApiError('admission webhook "validation.istio.io" denied the request: no hosts', status=400)
+
+
+def secret(vm: str) -> dict[str, Any]:
+    """What a VM's token is bound to, as it was left by a run that confirmed the VM."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    annotations = {"istio-vm-mesh/used": certificate_digest(ROOT)}
+    metadata = {"name": f"istio-vm-{vm}", "namespace": "vm-apps", "creationTimestamp": now, "annotations": annotations}
+    return {"metadata": metadata}
+
+
+def points(**ingress: str) -> dict[str, Any]:
+    """A Service with a load balancer."""
+    return {"status": {"loadBalancer": {"ingress": [ingress]}}}
+
+
+def cluster(
+    preview: bool, there: Iterable[str], serving: Sequence[dict[str, Any]], answers: Mapping[str, Any]
+) -> FakeCluster:
+    """A cluster that the program looks at; the arguments are those of `run_program`."""
+    entries_now = iter([{"items": list(serving)}])
+    synced = {f"{kind}_{what}": "1" for kind in KINDS for what in ("sent", "acked")}
+    vms = [vm for workload in STACK["workloads"].values() for vm in workload["vms"]]
+    proxies = [{"proxy": f"{vm}.vm-apps", "istio_version": "1.31.1", **synced} for vm in vms]
+
+    def answer(path: str) -> Any:
+        if path in answers:
+            return answers[path]
+        if path == ENTRIES:  # once before anything changes, then at the end
+            return next(entries_now, {"items": entries(*there)})
+        if path.endswith("/secrets?labelSelector=istio-vm-mesh%2Fvm"):
+            return {"items": [secret(vm) for vm in vms]}
+        if path.endswith("/configmaps/istio-ca-root-cert"):
+            return None if preview else {"data": {"root-cert.pem": ROOT}}
+        if path == GATEWAY:
+            return None if preview else points(ip="10.77.0.200")
+        if path.startswith("/apis/apps/v1/"):
+            return READY
+        if path.endswith("/pods?dryRun=All"):
+            return {"spec": {"containers": [{"name": "istio-proxy"}]}}
+        if path.endswith("/virtualservices?dryRun=All"):
+            return DENIED
+        if "/pods?labelSelector=app%3Distiod" in path:
+            return {"items": [ISTIOD]}
+        if path.endswith("/debug/syncz"):
+            return json.dumps(proxies)
+        return "1.31.1-abc-Clean" if path.endswith("/proxy/version") else None
+
+    return FakeCluster(answer)
 
 
 def run_program(
@@ -96,40 +162,18 @@ def run_program(
     failing: Iterable[str] = (),
     there: Iterable[str] = ALL,
     serving: Sequence[dict[str, Any]] = (),
-    answers: Mapping[str, str] | None = None,
+    answers: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Run `__main__.py`; the mesh's answers are made up, the reader is the real one.
+    """Run `__main__.py`; the cluster's answers are made up, the readers are the real ones.
 
     Args:
         preview: Whether it is one.
         failing: Resources that fail.
         there: Addresses that are registered at the end.
         serving: WorkloadEntries at the beginning.
-        answers: What looks at the cluster print, by a part of their command; they go before the usual ones.
+        answers: What the cluster answers, by path; these go before the usual ones.
     """
-
-    def invoked(command: str, args: dict[str, Any]) -> str:
-        for part, answer in (answers or {}).items():
-            if part in command:
-                return answer
-        if "istio-ca-root-cert" in command:
-            return "" if preview else ROOT
-        if "istio-eastwestgateway" in command:
-            return "" if preview else '[{"ip": "10.77.0.200"}]'
-        if command.endswith("-m registration.credential_reader"):
-            return json.dumps({vm["vm"]["name"]: {"number": 1} for vm in json.loads(args["stdin"])["holders"]})
-        if command.endswith("-m registration.waves_reader"):
-            get = {reader.ENTRIES: {"items": serving}}.get
-            return waves.dump(waves_reader.read(parse(args["stdin"]).vms, get))
-        if command.endswith("-m registration.mesh_reader"):
-            request = json.loads(args["stdin"])
-            return json.dumps({"ready": True, "looked at": [one["name"] for one in request["workloads"]]})
-        assert command.endswith("-m registration.reader"), command
-        sources = reader.Sources(
-            get=lambda path: {"items": entries(*there)} if path == reader.ENTRIES else {},
-            probe=lambda address, port: Reachability(reachable=True),
-        )
-        return json.dumps(reader.read(parse(args["stdin"]), sources)[0])
+    looked_at = cluster(preview, there, serving, answers or {})
 
     def program() -> dict[str, Any]:
         pulumi.runtime.set_all_config({f"istio-vm-mesh:{key}": json.dumps(part) for key, part in STACK.items()}, [])
@@ -138,7 +182,12 @@ def run_program(
         runpy.run_path(str(PROJECT / "__main__.py"))
         return dict(root.outputs)
 
-    return run(program, invoked, preview=preview, failing=failing)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Client, "connect", lambda *_: looked_at)
+        patch.setattr(reader, "tcp_probe", lambda address, port: Reachability(reachable=True))
+        done = run(program, preview=preview, failing=failing)
+    done.cluster = looked_at
+    return done
 
 
 @pytest.fixture
@@ -156,11 +205,11 @@ def test_the_bill_of_materials(done: Run) -> None:
         ("istiovm:index:VirtualMachine", "billing-1"),
         ("istiovm:index:VirtualMachine", "billing-2"),
         ("istiovm:index:VirtualMachine", "ledger-1"),
-        ("istiovm:index:Credentials", "credentials"),
         ("istiovm:index:RegistrationGuard", "billing-guard"),
         ("istiovm:index:RegistrationGuard", "ledger-guard"),
+        ("istiovm:index:ConfirmedEntries", "billing-guard-confirmed"),
+        ("istiovm:index:ConfirmedEntries", "ledger-guard-confirmed"),
         ("istiovm:index:Registration", "registration"),
-        ("istiovm:index:Rollout", "rollout"),
         ("istiovm:index:Confirmation", "confirmation"),
     }
 
@@ -178,7 +227,15 @@ def test_outputs_are_the_contracts(done: Run) -> None:
         "revisions": {"default": {"istiod": "istiod.istio-system.svc", "tags": []}},
         "gateways": {"eastWest": "10.77.0.200"},
         "rootCertificateSha256": "709e80c88487a2411e1ee4dfb9f22a861492d20c4765150c0c794abd70f8147c",
-        "controlPlane": {"ready": True, "looked at": ["istiod", "istio-eastwestgateway"]},
+        "controlPlane": {
+            "ready": True,
+            "version": "1.31.1",
+            "workloads": dict.fromkeys(["istio-system/istio-eastwestgateway", "istio-system/istiod"], "ready"),
+            "webhooks": {"injection": "answers", "validation": "answers"},
+            "proxies": {f"{vm}.vm-apps": {"version": "1.31.1", "sync": SYNCED} for vm in VMS},
+            "proxyVersions": ["1.31.1"],
+            "problems": [],
+        },
     }
     assert done.values["workloads"]["billing"] == {
         "host": "billing.vm-apps.svc.cluster.local",
@@ -202,6 +259,7 @@ def test_every_kubernetes_object_goes_to_the_declared_cluster(done: Run) -> None
         "kubeconfig": "kubeconfig",
         "clusterIdentifier": "cluster1",
         "enableServerSideApply": "true",
+        "enableConfigMapMutable": "true",
     }
     for resource in done.monitor.registered.values():
         if resource.type.startswith("kubernetes:"):
@@ -223,13 +281,28 @@ def test_a_vm_waits_for_its_group_and_the_way_to_istiod(done: Run) -> None:
 def test_nothing_depends_on_another_vm(done: Run) -> None:
     vms = ("billing-1", "billing-2", "ledger-1")
     for resource in done.monitor.registered.values():
+        if resource.type.endswith(":ConfigMapPatch"):  # what the guard forgets once all of a workload are confirmed
+            continue
         needed = {vm for vm in vms for name in resource.dependency_names if name.startswith(f"{vm}-")}
         assert all(resource.name.startswith(vm) for vm in needed), (resource.name, needed)
 
 
+def test_the_guard_knows_what_vms_register_before_they_do_and_forgets_the_rest_after_the_last(done: Run) -> None:
+    files = done["billing-2-configure"].inputs["stdin"]
+    declared = done["billing-guard-entries"].inputs["data"]
+    lines = declared[f"entry.{declared['declared.10.77.0.22']}"].splitlines()
+    registered = json.loads(re.findall(r"ISTIO_METAJSON_LABELS='(.*?)'", files)[0])
+    del registered["istio-vm-mesh/configuration"]
+    assert lines[:-3] == [f"label {key}={value}" for key, value in sorted(registered.items())]
+    assert lines[-3:] == ["network=net1", "serviceAccount=billing", "locality="]
+    assert "CLOUD_PLATFORM='none'" in files, "else a cloud would say where the VM is"
+    assert "billing-guard-entries" in done["billing-2-configure"].dependency_names
+    assert done["billing-guard-confirmed-patch"].dependency_names == {"billing-1-confirm", "billing-2-confirm"}
+
+
 def test_no_secret_stands_where_it_can_be_read(done: Run) -> None:
     secrets = [line for line in PRIVATE_KEY.splitlines() if "PRIVATE KEY" not in line]
-    secrets += ["kube-secret", *(f"output of {vm}-token" for vm in ("billing-1", "billing-2", "ledger-1"))]
+    secrets += ["kube-secret"]
     everything = [public_text(resource.inputs) for resource in done.monitor.registered.values()]
     everything += [json.dumps(item) for item in (*done.monitor.invokes, *done.monitor.outputs.values(), done.values)]
     assert len(everything) > 40
@@ -237,7 +310,7 @@ def test_no_secret_stands_where_it_can_be_read(done: Run) -> None:
         assert not [secret for secret in secrets if secret in text]
 
 
-@pytest.mark.parametrize("step", ["configure", "secret", "token", "entry", "enrol", "healthy", "confirm"])
+@pytest.mark.parametrize("step", ["configure", "secret", "entry", "enrol", "confirm"])
 def test_one_failed_vm_leaves_every_output_whole(project: Path, step: str) -> None:
     done = run_program(failing=[f"billing-1-{step}"], there=ALL[1:])
     vms = done.values["registration"]["vms"]
@@ -299,6 +372,29 @@ def test_a_static_vm_adds_one_workload_entry_and_nothing_else(
     assert found.values["workloads"]["billing"]["vms"] == ["billing-1", "billing-2", "legacy-1"]
 
 
+def test_the_cluster_is_asked_as_often_for_many_vms_as_for_few(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = run_program().cluster
+    billing = STACK["workloads"]["billing"]
+    vms = {f"billing-{n}": {"address": f"10.77.1.{n}", "hostKey": HOST_KEY} for n in range(1, 21)}
+    monkeypatch.setitem(STACK, "workloads", {**STACK["workloads"], "billing": {**billing, "vms": vms}})
+    many = run_program(there=["10.77.0.23", *(vm["address"] for vm in vms.values())]).cluster
+    read = [sorted(set(one.asked) - {path for method, path, _ in one.sent if method == "PATCH"}) for one in (many, few)]
+    assert read[0] == read[1]
+    assert few.asked.count(ENTRIES) == 2, "before anything changes, and at the end"
+
+
+def test_a_cluster_that_gives_no_answer_ends_the_program_with_one_message(project: Path) -> None:
+    answers = {ENTRIES: ApiError("the Kubernetes API at https://x refuses connections")}
+    with pytest.raises(pulumi.RunError, match=r"^the Kubernetes API at https://x refuses connections$"):
+        run_program(preview=True, answers=answers)
+
+
+def test_who_may_not_read_secrets_still_previews(project: Path) -> None:
+    path = "/api/v1/namespaces/vm-apps/secrets?labelSelector=istio-vm-mesh%2Fvm"
+    forbidden = ApiError("the Kubernetes API refused: secrets is forbidden", status=403)
+    assert run_program(preview=True, answers={path: forbidden}).names == run_program(preview=True).names
+
+
 def test_two_runs_register_the_same(project: Path) -> None:
     first, second = (
         {name: (r.inputs, r.dependencies) for name, r in run_program().monitor.registered.items()} for _ in range(2)
@@ -308,3 +404,11 @@ def test_two_runs_register_the_same(project: Path) -> None:
 
 def test_it_stays_a_bill_of_materials() -> None:
     assert len((PROJECT / "__main__.py").read_text().splitlines()) < 100
+
+
+def test_no_more_vms_are_under_way_than_the_engine_has_workers(done: Run) -> None:
+    """Here it has one."""
+    order = [name for name in done.monitor.registered if name.endswith(("-configure", "-confirm"))]
+    assert len(order) == 6
+    for first, last in zip(order[::2], order[1::2], strict=True):
+        assert (first, last) == (first, first.replace("-configure", "-confirm"))

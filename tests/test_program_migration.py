@@ -13,7 +13,7 @@ import pytest
 from recording import Run
 from test_program import PROJECT, STACK, project, run_program
 
-from migration import stack as migrations
+from arguments import migration as migrations
 from migration.in_force import ANNOTATION
 from migration.reader import Page, Sources
 from settings.stack_file import load_yaml
@@ -68,7 +68,7 @@ def mesh(project: Path, monkeypatch: pytest.MonkeyPatch) -> Mesh:
     monkeypatch.setitem(STACK, "traffic", load_yaml(DOCUMENTED[1])["istio-vm-mesh:traffic"])
     found = Mesh()
     sources = Sources(get=found.get, pod=found.pod, vms=found.vms)
-    monkeypatch.setattr(migrations, "live_sources", lambda settings: sources)
+    monkeypatch.setattr(migrations, "live_sources", lambda settings, client: sources)
     return found
 
 

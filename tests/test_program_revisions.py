@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 from recording import Run
-from test_program import STACK, project, run_program
+from test_program import STACK, points, project, run_program
 
 __all__ = ["project"]
+
+SERVICES = "/api/v1/namespaces/istio-system/services"
 
 CANARY = "istiod-canary.istio-system.svc"
 
@@ -25,10 +27,10 @@ def two(project: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def test_a_vms_files_are_of_its_revision(two: Run) -> None:
     ledger, billing = (two[f"{vm}-configure"].inputs["stdin"] for vm in ("ledger-1", "billing-1"))
     for line in (
-        f"#/etc/hosts: 10.77.0.200 {CANARY}",
-        f"#/etc/istio/config/mesh:   discoveryAddress: {CANARY}:15012",
-        "#/etc/istio/config/mesh:   concurrency: 1",
-        f"#/var/lib/istio/envoy/cluster.env: CA_ADDR='{CANARY}:15012'",
+        f"/etc/hosts: 10.77.0.200 {CANARY}",
+        f"/etc/istio/config/mesh:   discoveryAddress: {CANARY}:15012",
+        "/etc/istio/config/mesh:   concurrency: 1",
+        f"/var/lib/istio/envoy/cluster.env: CA_ADDR='{CANARY}:15012'",
     ):
         assert f"\n{line}\n" in ledger, line
     assert "canary" not in billing
@@ -59,16 +61,17 @@ def test_without_a_gateway_vms_reach_the_service_of_their_istiod(two: Run, monke
     routes = [{"to": "10.96.0.0/16", "via": "10.77.0.10"}]
     monkeypatch.setitem(STACK, "eastWestGateway", {"service": "none"})
     monkeypatch.setitem(STACK, "hosts", {**STACK["hosts"], "routes": routes})
-    answers = {"service istiod-canary": "10.96.8.8", "service istiod ": "10.96.7.7"}
+    ips = {"istiod-canary": "10.96.8.8", "istiod": "10.96.7.7"}
+    answers = {f"{SERVICES}/{name}": {"spec": {"clusterIP": ip}} for name, ip in ips.items()}
     done = run_program(answers=answers)
-    assert f"\n#/etc/hosts: 10.96.8.8 {CANARY}\n" in done["ledger-1-configure"].inputs["stdin"]
-    assert "\n#/etc/hosts: 10.96.7.7 istiod.istio-system.svc\n" in done["billing-1-configure"].inputs["stdin"]
+    assert f"\n/etc/hosts: 10.96.8.8 {CANARY}\n" in done["ledger-1-configure"].inputs["stdin"]
+    assert "\n/etc/hosts: 10.96.7.7 istiod.istio-system.svc\n" in done["billing-1-configure"].inputs["stdin"]
 
 
 def test_an_ingress_gateway_leads_to_the_stacks_services(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host: dict[str, Any] = {"to": "billing.vm-apps.svc.cluster.local", "tls": {"secret": "shop"}}
     monkeypatch.setitem(STACK, "ingressGateway", {"enabled": True, "hosts": {"shop.example.com": host}})
-    done = run_program(answers={"istio-ingressgateway": '[{"ip": "10.77.0.201"}]'})
+    done = run_program(answers={f"{SERVICES}/istio-ingressgateway": points(ip="10.77.0.201")})
     assert done.values["mesh"]["gateways"] == {"eastWest": "10.77.0.200", "ingress": "10.77.0.201"}
     (route,) = done["ingress-shop.example.com-routes"].inputs["spec"]["http"]
     assert route["route"] == [{"destination": {"host": host["to"], "port": {"number": 80}}}]
@@ -87,7 +90,7 @@ def test_a_services_own_rules_hold_at_the_ingress_gateway(project: Path, monkeyp
     monkeypatch.setitem(STACK, "workloads", {**STACK["workloads"], "billing": {**billing, "vms": vms}})
     monkeypatch.setitem(STACK, "traffic", {host: traffic})
     monkeypatch.setitem(STACK, "ingressGateway", {"enabled": True, "hosts": {"shop.example.com": {"to": host}}})
-    done = run_program(answers={"istio-ingressgateway": '[{"ip": "10.77.0.201"}]'})
+    done = run_program(answers={f"{SERVICES}/istio-ingressgateway": points(ip="10.77.0.201")})
     (rule,) = done["ingress-shop.example.com-routes"].inputs["spec"]["http"]
     assert rule["timeout"] == "2s"
     assert [(route["destination"]["subset"], route["weight"]) for route in rule["route"]] == [("v1", 90), ("v2", 10)]

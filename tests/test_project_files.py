@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from registration.request import Request, report
 
 import arguments
 from registration.ladder import DeclaredVm, Evidence, State, VmState
-from registration.request import Request, report
 from settings import Settings, StackConfig, from_stack_file
 from settings.yaml_text import load_yaml
 

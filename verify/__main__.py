@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
-from components.kubectl import ClusterAccess
-from observation.reader import Answer, ask, targets
+from cluster.client import Client
+from hosts.ssh import Answer, ask
+from observation.targets import targets
 from settings import Settings, SettingsError, from_stack_file
 from verify import plan
 from verify.judge import FAILED, table
@@ -44,9 +45,9 @@ def main(argv: list[str] | None = None) -> int:
     istio = stack.istio
     image = options.image or f"{istio.hub}/proxyv2:{istio.tag or istio.version}"
     excluded = [address for address, _, _ in plan.direct(stack).values()]
-    access = ClusterAccess(kubeconfig=stack.cluster.kubeconfig, context=stack.cluster.context)
+    client = Client.connect(stack.cluster.kubeconfig, stack.cluster.context)
     try:
-        with tool(access, manifests(image, istio.revision, excluded)) as pod:
+        with tool(client, manifests(image, istio.revision, excluded)) as pod:
             found = list(rows(pod, stack, lambda scripts, seconds: _on_vms(stack, scripts, seconds), options.requests))
     except ToolError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from observation.reader import Answer
+from hosts.ssh import Answer
 from settings import Settings
 from verify import judge, plan
 from verify.judge import LEFT_OUT, Row

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from components.kubectl import ClusterAccess
+from cluster.client import ApiError, Client
 from components.values import plain_revision
 
+Value = TypeVar("Value")
+NAMESPACES = "/api/v1/namespaces"
 NAME = "istio-vm-mesh-verify"
 """Of the namespace, and of what is in it."""
 SEEN = "x-seen-client"
@@ -97,32 +100,20 @@ def manifests(image: str, revision: str, excluded: Sequence[str]) -> list[dict[s
 class Tool:
     """The pod, once it runs."""
 
-    access: ClusterAccess
-
-    def kubectl(self, *arguments: str, stdin: str = "", seconds: float = 60) -> str:
-        """What kubectl prints; raises ToolError where it fails or takes too long."""
-        access = self.access
-        argv = ["kubectl"]
-        argv += [f"--kubeconfig={access.kubeconfig_path}"] if access.kubeconfig else []
-        argv += [f"--context={access.context}"] if access.context else []
-        try:
-            done = subprocess.run([*argv, *arguments], input=stdin, capture_output=True, text=True, timeout=seconds)
-        except subprocess.TimeoutExpired:
-            raise ToolError(f"kubectl {arguments[0]}: no end within {seconds:g} s") from None
-        except OSError as error:
-            raise ToolError(f"kubectl: {error.strerror}") from None
-        if done.returncode:
-            raise ToolError(f"kubectl {arguments[0]}: {done.stderr.strip()}")
-        return done.stdout
+    client: Client
 
     def run(self, script: str, seconds: float = 60) -> str:
         """What a script prints in the pod, as an application there."""
-        return self.kubectl("exec", "-n", NAME, NAME, "-c", "tool", "--", "sh", "-c", script, seconds=seconds)
+        return _asked(lambda: self.client.exec(NAME, NAME, "tool", ["sh", "-c", script], seconds))
 
     def proxy(self, path: str) -> str:
         """What the pod's sidecar says of itself."""
-        request = ("pilot-agent", "request", "GET", path)
-        return self.kubectl("exec", "-n", NAME, NAME, "-c", "istio-proxy", "--", *request)
+        return _asked(lambda: self.client.exec(NAME, NAME, "istio-proxy", ["pilot-agent", "request", "GET", path], 60))
+
+    def service_port(self, namespace: str, name: str) -> int | None:
+        """The first port of a Service; None where there is no such Service."""
+        found = _asked(lambda: self.client.get(f"/api/v1/namespaces/{namespace}/services/{name}"))
+        return int(found["spec"]["ports"][0]["port"]) if found else None
 
     def counts(self, host: str, stat: str) -> dict[str, int]:
         """A counter of the sidecar's about a host, by subset."""
@@ -156,22 +147,40 @@ class Tool:
 
 
 @contextmanager
-def tool(access: ClusterAccess, objects: Sequence[dict[str, Any]]) -> Iterator[Tool]:
+def tool(client: Client, objects: Sequence[dict[str, Any]]) -> Iterator[Tool]:
     """The pod, ready; it goes at the end, whatever happens."""
-    found = Tool(access)
-    remove(found)
+    remove(client)
     try:
-        found.kubectl(
-            "apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
-        )
-        limit = f"--timeout={READY_SECONDS}s"
-        found.kubectl("wait", "-n", NAME, "--for=condition=Ready", f"pod/{NAME}", limit, seconds=READY_SECONDS + 10)
-        yield found
+        for obj in objects:
+            inside = "" if obj["kind"] == "Namespace" else f"/{NAME}/{obj['kind'].lower()}s"
+            _asked(partial(client.post, f"{NAMESPACES}{inside}", obj))
+        _until(lambda: _is_ready(client.get(f"{NAMESPACES}/{NAME}/pods/{NAME}")), READY_SECONDS, "its pod is not ready")
+        yield Tool(client)
     finally:
-        remove(found)
+        remove(client)
 
 
-def remove(found: Tool) -> None:
+def remove(client: Client) -> None:
     """Take the namespace away, be it of a run that was killed, and wait until it is gone."""
-    limit = f"--timeout={GONE_SECONDS}s"
-    found.kubectl("delete", "namespace", NAME, "--ignore-not-found", limit, seconds=GONE_SECONDS + 10)
+    _asked(lambda: client.delete(f"{NAMESPACES}/{NAME}"))
+    _until(lambda: client.get(f"{NAMESPACES}/{NAME}") is None, GONE_SECONDS, "it is still there")
+
+
+def _is_ready(pod: Mapping[str, Any] | None) -> bool:
+    conditions = (pod or {}).get("status", {}).get("conditions") or ()
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _until(holds: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    end = time.monotonic() + seconds
+    while not _asked(holds):
+        if time.monotonic() >= end:
+            raise ToolError(f"namespace {NAME}: {otherwise} after {seconds:g} s")
+        time.sleep(0.5)
+
+
+def _asked(ask: Callable[[], Value]) -> Value:
+    try:
+        return ask()
+    except ApiError as error:
+        raise ToolError(str(error)) from None

@@ -44,9 +44,7 @@ def _service_port(tool: Tool, host: str) -> int | None:
     name, _, rest = host.partition(".")
     if not rest.endswith(".svc.cluster.local"):
         return None
-    where = ("-n", rest.partition(".")[0], "--ignore-not-found", "-o=jsonpath={.spec.ports[0].port}")
-    port = tool.kubectl("get", "service", name, *where)
-    return int(port) if port else None
+    return tool.service_port(rest.partition(".")[0], name)
 
 
 def _arrived(tool: Tool, target: plan.Target) -> bool:

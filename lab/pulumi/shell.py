@@ -2,9 +2,11 @@
 
 import asyncio
 import codecs
+import json
 import os
+import re
 import signal
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL, PIPE, create_subprocess_exec
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,25 +18,16 @@ class CommandError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class Job:
     """One thing that the engine wants done."""
 
     report: Callable[[str], Awaitable[None]]
-    """Shows a line of progress."""
     stop: asyncio.Future[str]
-    """Has the reason as soon as the step is to end: its time is up, or the run was cancelled."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job(Step):
-    """A command to run."""
-
-    command: str
+    """Has the reason as soon as the job is to end: its time is up, or the run was cancelled."""
+    command: str = ""
     stdin: str = ""
-    """Text for standard input, which is closed after it."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    log: tuple[bool, bool] = (True, True)
-    """Whether lines of standard output and of standard error are reported as they come."""
+    logging: str = "stdoutAndStderr"
     interpreter: Sequence[str] = ("/bin/sh", "-c")
     folder: str | None = None
 
@@ -44,7 +37,7 @@ class Output:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._streams: tuple[list[bytes], list[bytes]] = ([], [])
+        self._streams: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         self._mixed: list[bytes] = []
 
     async def take(self, process: Any) -> None:
@@ -53,24 +46,24 @@ class Output:
             with suppress(OSError):  # a command need not read its input
                 process.stdin.write(self._job.stdin.encode())
                 process.stdin.write_eof()
-        await asyncio.gather(self._drain(process.stdout, 0), self._drain(process.stderr, 1))
+        await asyncio.gather(self._drain(process.stdout, "stdout"), self._drain(process.stderr, "stderr"))
 
-    async def _drain(self, reader: Any, stream: int) -> None:
+    async def _drain(self, reader: Any, stream: str) -> None:
         decoder, begun = codecs.getincrementaldecoder("utf-8")("replace"), ""
         while data := await reader.read(65536):
             self._streams[stream].append(data)
             self._mixed.append(data)
-            if self._job.log[stream]:
+            if stream in self._job.logging.lower():
                 *lines, begun = (begun + decoder.decode(data)).split("\n")
                 for line in lines:
-                    await self._job.report(line)
+                    await self._job.report(line.removesuffix("\r"))
         if begun:
             await self._job.report(begun)
 
     def texts(self) -> dict[str, str]:
         """Return both streams, each without its last newline."""
-        stdout, stderr = (b"".join(parts).decode(errors="replace").removesuffix("\n") for parts in self._streams)
-        return {"stdout": stdout, "stderr": stderr}
+        whole = {name: b"".join(parts).decode(errors="replace") for name, parts in self._streams.items()}
+        return {name: text.removesuffix("\n") for name, text in whole.items()}
 
     def error(self, how: str) -> CommandError:
         """Return the error of a command that ended badly, for example with "exit status 3"."""
@@ -79,22 +72,18 @@ class Output:
 
 
 async def local(job: Job) -> dict[str, str]:
-    """Run a command in this process' group, to which the engine sends its signals; return its outputs.
-
-    Raises:
-        CommandError: It did not end well.
-    """
+    """Run a command in this process' group, to which the engine sends its signals; return its outputs."""
     output, environment = Output(job), {**os.environ, **job.environment}
     if job.stop.done():
         raise output.error(job.stop.result())
-    arguments, stdin = (*job.interpreter, job.command), PIPE if job.stdin else DEVNULL
+    words, stdin = (*job.interpreter, job.command), PIPE if job.stdin else DEVNULL
     try:
-        process = await asyncio.create_subprocess_exec(
-            *arguments, env=environment, cwd=job.folder, stdin=stdin, stdout=PIPE, stderr=PIPE
+        process = await create_subprocess_exec(
+            *words, env=environment, cwd=job.folder, stdin=stdin, stdout=PIPE, stderr=PIPE
         )
     except OSError as error:
-        what = f"chdir {job.folder}" if error.filename == job.folder else f"fork/exec {job.interpreter[0]}"
-        raise output.error(f"{what}: {lower(error)}") from None
+        call = f"chdir {job.folder}" if error.filename == job.folder else f"fork/exec {words[0]}"
+        raise output.error(go_error(call, error)) from None
 
     def kill(_: object = None) -> None:
         if process.returncode is None:
@@ -111,17 +100,11 @@ async def local(job: Job) -> dict[str, str]:
     return output.texts()
 
 
-def lower(error: OSError) -> str:
-    """Return what the system says, as Go writes it."""
-    return os.strerror(error.errno).lower() if error.errno else str(error)
+def go_error(call: str, error: Exception) -> str:
+    """Write a system's error as Go does."""
+    return f"{call}: {os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else error}"
 
 
 def _quote(text: str) -> str:
     """Quote as Go's %q does."""
-    escapes = {'"': '\\"', "\\": "\\\\"} | dict(zip("\a\b\f\n\r\t\v", map("\\{}".format, "abfnrtv"), strict=True))
-
-    def escape(char: str) -> str:
-        code, shown = ord(char), escapes.get(char, char)
-        return shown if shown.isprintable() else f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"
-
-    return f'"{"".join(map(escape, text))}"'
+    return re.sub(r"(?<!\\)\\u00(?=[01])", r"\\x", json.dumps(text, ensure_ascii=False))

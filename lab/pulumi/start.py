@@ -12,21 +12,19 @@ from types import ModuleType
 import grpc
 
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-_ENGINE_SECONDS = 1.0
-"""Seconds between looks at whether the engine is still there: one that was killed tells nobody."""
 
 
 async def _serve(plugin: ModuleType) -> None:
-    engine, interrupted = os.getppid(), asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGINT, ended.set)
+    loop.add_reader(sys.stdin.fileno(), ended.set)  # the engine writes nothing: its end closes as it dies, however
     server = grpc.aio.server(options=UNLIMITED)
     await plugin.register(server, sys.argv[-1])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    print(port, flush=True)
-    while not interrupted.is_set() and os.getppid() == engine:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(interrupted.wait(), _ENGINE_SECONDS)
+    with suppress(BrokenPipeError):  # it may have died already
+        print(port, flush=True)
+    await ended.wait()
     os._exit(0)  # what the interpreter would tidy up takes time, and the engine waits for it
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import pulumi
 import pytest
+from fake_cluster import FakeCluster
 from recording import UNKNOWN, Run, public_text, run, secrets
 
+from components import common
 from components.ca import Ca, announcement
 from components.control_plane import ControlPlane, ControlPlaneArgs, RevisionArgs, certificate_digest
 from components.kubectl import ClusterAccess
@@ -19,10 +21,16 @@ DzENMAsGA1UEAwwEcm9vdDAeFw0yNjAxMDEwMDAwMDBaFw0zNjAxMDEwMDAwMDBa
 -----END CERTIFICATE-----"""
 
 
+ROOT_PATH = "/api/v1/namespaces/istio-system/configmaps/istio-ca-root-cert"
+
+
 def control_plane_run(*, preview: bool = False, root: str = "", **changes: Any) -> Run:
+    cluster = FakeCluster()
+
     def program() -> dict[str, Any]:
         given: dict[str, Any] = {
             "access": ClusterAccess(),
+            "get": cluster.get,
             "charts": "https://blob.istio.io/charts",
             "version": "1.31.1",
             "hub": "docker.io/istio",
@@ -44,7 +52,8 @@ def control_plane_run(*, preview: bool = False, root: str = "", **changes: Any) 
             "istiods": pulumi.Output.from_input(istiods),
         }
 
-    return run(program, lambda command, args: root, preview=preview)
+    cluster.answers = {ROOT_PATH: {"data": {"root-cert.pem": root}}} if root else {}
+    return run(program, preview=preview)
 
 
 def test_namespace_then_base_then_istiod() -> None:
@@ -116,7 +125,13 @@ def test_the_root_certificate_is_known_once_it_is_there() -> None:
     assert control_plane_run(root=ROOT).values["root"] == f"{ROOT}\n"
     before = control_plane_run(preview=True)
     assert before.values["root"] == UNKNOWN
-    assert "while" not in before.monitor.invokes[0]["command"]
+
+
+def test_a_root_certificate_that_istiod_does_not_make_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common, "WAIT_SECONDS", 0)
+    with pytest.raises(pulumi.RunError) as caught:
+        control_plane_run()
+    assert str(caught.value) == "configmap istio-system/istio-ca-root-cert has no root-cert.pem after 0 s"
 
 
 def test_values_whose_effect_on_vms_is_not_known_end_the_run_without_a_traceback() -> None:

@@ -1,34 +1,21 @@
-"""A VM's credential: what is asked of the cluster, what is made, and where the token may be seen."""
+"""A VM's credential: what is made in the cluster, and when a token is minted."""
 
 from typing import Any
 
 import pulumi
-from pulumi_kubernetes.meta.v1.outputs import ObjectMeta
-from recording import Run, run, secrets
+import pytest
+from recording import run, secrets
+from waiting import wait_for
 
-from components.credential import (
-    CredentialArgs,
-    Credentials,
-    CredentialsArgs,
-    issue,
-    mark_used,
-    token_command,
-    token_name,
-)
-from components.kubectl import ClusterAccess
-from registration.credentials import ASKED, Holder, Wanted, parse
-from registration.ladder import DeclaredVm
+from cluster.client import Client
+from components.credential import CredentialArgs, mark_used, secret, token_if_needed
+from registration.credentials import ASKED, Wanted
 
-ACCESS = ClusterAccess(kubeconfig=".lab/kubeconfig")
-HOLDERS = [
-    Holder(vm=DeclaredVm(name=name, namespace="vm-apps", workload="billing", address=address), identity="x")
-    for name, address in (("billing-1", "10.77.0.21"), ("billing-2", "10.77.0.22"))
-]
+PATH = "/api/v1/namespaces/vm-apps/secrets/istio-vm-billing-1"
 
 
 def arguments(**changes: Any) -> CredentialArgs:
     given: dict[str, Any] = {
-        "access": ACCESS,
         "vm": "billing-1",
         "namespace": "vm-apps",
         "service_account": "billing",
@@ -36,55 +23,21 @@ def arguments(**changes: Any) -> CredentialArgs:
         "entry": "billing-10.77.0.21-net1",
         "minutes": 30,
         "wanted": Wanted(),
-        "triggers": ["10.77.0.21"],
     }
     return CredentialArgs(**{**given, **changes})
 
 
-def issued(*, preview: bool = False, **changes: Any) -> Run:
+def made(**changes: Any) -> dict[str, Any]:
     def program() -> dict[str, Any]:
-        args = arguments(**changes)
-        vm, first, second = (pulumi.CustomResource("test:index:Leaf", name, {}) for name in ("vm", "first", "second"))
-        credential = issue(args, vm, after=[first], before_token=[second])
-        mark_used(args, pulumi.ResourceOptions(parent=vm, depends_on=[credential.token]))
-        return {"name": token_name(args), "token": credential.token.stdout}
+        secret(arguments(**changes), pulumi.ResourceOptions())
+        return {}
 
-    return run(program, preview=preview)
+    return run(program)["billing-1-secret"].inputs
 
 
-def test_all_vms_are_looked_at_in_one_go_and_without_a_wait() -> None:
-    asked: list[dict[str, Any]] = []
-
-    def invoked(command: str, args: dict[str, Any]) -> str:
-        assert command.endswith("-m registration.credential_reader")
-        asked.append(args)
-        return '{"billing-1": {"number": 2, "because": "why"}, "billing-2": {"number": 1, "because": ""}}'
-
-    def program() -> dict[str, Any]:
-        return dict(Credentials("c", CredentialsArgs(access=ACCESS, holders=HOLDERS, token_minutes=30)).wanted)
-
-    for preview in (True, False):
-        done = run(program, invoked, preview=preview)
-        assert done.values == {"billing-1": Wanted(number=2, because="why"), "billing-2": Wanted(number=1)}
-        assert done.names == {"c"}
-    request = parse(asked[0]["stdin"])
-    assert (list(request.holders), request.token_seconds, request.kubeconfig) == (HOLDERS, 1800, ".lab/kubeconfig")
-    assert len(asked) == 2
-
-
-def test_a_token_is_bound_to_its_secret_and_stays_secret() -> None:
-    done = issued()
-    token, secret, mark = (done[f"billing-1-{part}"] for part in ("token", "secret", "enrolled"))
-    assert token.inputs["create"].endswith(
-        "create token billing --namespace=vm-apps --audience=istio-ca --duration=30m --bound-object-kind=Secret "
-        "--bound-object-name=istio-vm-billing-1 --bound-object-uid=uid-of-billing-1-secret"
-    )
-    assert token.secret_outputs == {"stdout", "stderr"}
-    assert (token.inputs["logging"], token.inputs["addPreviousOutputInEnv"]) == ("none", False)
-    assert token.inputs["triggers"] == ["10.77.0.21"]
-    assert (secret.dependency_names, token.dependency_names) == ({"first"}, {"second", "billing-1-secret"})
-    assert secret.parent_name == token.parent_name == "vm"
-    metadata = {
+def test_a_secret_holds_nothing_and_says_whose_it_is() -> None:
+    inputs = made()
+    assert inputs["metadata"] == {
         "name": "istio-vm-billing-1",
         "namespace": "vm-apps",
         "labels": {"istio-vm-mesh/vm": "billing-1"},
@@ -93,22 +46,71 @@ def test_a_token_is_bound_to_its_secret_and_stays_secret() -> None:
             "istio-vm-mesh/entry": "billing-10.77.0.21-net1",
         },
     }
-    assert secret.inputs["metadata"] == mark.inputs["metadata"] == metadata
-    for resource in (secret, mark):
-        assert not {"data", "stringData"} & set(resource.inputs)
-        assert secrets(resource.inputs) == []
+    assert not {"data", "stringData"} & set(inputs)
+    assert secrets(inputs) == []
 
 
 def test_the_next_token_is_another_secrets_and_says_why() -> None:
-    done = issued(wanted=Wanted(number=2, because=ASKED), renew=True)
-    metadata = done["billing-1-secret"].inputs["metadata"]
-    assert metadata["name"] == done.values["name"] == "istio-vm-billing-1.2"
+    metadata = made(wanted=Wanted(number=2, because=ASKED), renew=True)["metadata"]
+    assert metadata["name"] == "istio-vm-billing-1.2"
     assert metadata["annotations"]["istio-vm-mesh/because"] == ASKED
     assert metadata["annotations"]["istio-vm-mesh/renew"] == "true"
-    assert "--bound-object-name=istio-vm-billing-1.2 " in done["billing-1-token"].inputs["create"]
-    assert done["billing-1-enrolled"].inputs["metadata"] == metadata
 
 
-def test_a_token_whose_secret_is_not_there_yet_is_unknown() -> None:
-    later = ObjectMeta(name="istio-vm-billing-1", uid=None)
-    assert token_command(arguments(), later) is pulumi.output.UNKNOWN
+class Cluster(Client):
+    """Holds one Secret, or none, and notes what it is asked for."""
+
+    def __init__(self, annotations: dict[str, str] | None) -> None:
+        super().__init__(None, None)
+        self.annotations = annotations
+        self.asked: list[Any] = []
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        assert path == PATH
+        return None if self.annotations is None else {"metadata": {"uid": "u1", "annotations": self.annotations}}
+
+    def patch(self, path: str, body: Any) -> dict[str, Any]:
+        self.asked.append((path, body))
+        return {}
+
+    def post(self, path: str, body: Any) -> dict[str, Any]:
+        self.asked.append((path, body["spec"]))
+        return {"status": {"token": "a token"}}
+
+
+@pytest.mark.parametrize("annotations", [{}, {"istio-vm-mesh/used": "another root"}])
+def test_a_token_is_bound_to_its_secret(annotations: dict[str, str]) -> None:
+    """A Secret that says nothing has been confirmed with none of its tokens; another root takes the certificate."""
+    cluster = Cluster(annotations)
+    assert wait_for(token_if_needed(cluster, arguments(), "this root")) == "a token"
+    assert cluster.asked == [
+        (
+            "/api/v1/namespaces/vm-apps/serviceaccounts/billing/token",
+            {
+                "audiences": ["istio-ca"],
+                "expirationSeconds": 1800,
+                "boundObjectRef": {
+                    "apiVersion": "v1",
+                    "kind": "Secret",
+                    "name": "istio-vm-billing-1",
+                    "uid": "u1",
+                },
+            },
+        )
+    ]
+
+
+def test_no_token_is_minted_for_a_vm_that_was_confirmed_with_one() -> None:
+    cluster = Cluster({"istio-vm-mesh/used": "this root"})
+    assert wait_for(token_if_needed(cluster, arguments(), "this root")) == ""
+    assert cluster.asked == []
+
+
+def test_what_is_revoked_by_hand_stays_revoked() -> None:
+    assert wait_for(token_if_needed(Cluster(None), arguments(), "this root")) == ""
+
+
+def test_a_token_is_marked_as_used_under_a_root() -> None:
+    cluster = Cluster({})
+    wait_for(mark_used(cluster, arguments(), "this root"))
+    assert cluster.asked == [(PATH, {"metadata": {"annotations": {"istio-vm-mesh/used": "this root"}}})]

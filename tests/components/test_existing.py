@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fake_cluster import FakeCluster
 from recording import Run, run
 
 from components.existing import (
@@ -161,6 +162,10 @@ def test_switches_that_are_off_are_noted_with_what_they_were() -> None:
     assert (again.switches, again.off_again) == (first.switches, (REGISTRATION,))
 
 
+ROOT = {"data": {"root-cert.pem": "ROOT"}}
+CLUSTER = FakeCluster({"/api/v1/namespaces/istio-system/configmaps/istio-ca-root-cert": ROOT})
+
+
 def existing(switches: dict[str, str], off_again: tuple[str, ...] = (), *, preview: bool = False) -> Run:
     def program() -> dict[str, Any]:
         found = FoundIstio(
@@ -171,11 +176,13 @@ def existing(switches: dict[str, str], off_again: tuple[str, ...] = (), *, previ
             switches=switches,
             off_again=off_again,
         )
-        args = ExistingControlPlaneArgs(access=ClusterAccess(), found=found, network="net1", revision="x")
+        args = ExistingControlPlaneArgs(
+            access=ClusterAccess(), get=CLUSTER.get, found=found, network="net1", revision="x"
+        )
         made = ExistingControlPlane("istio", args)
         return {"host": made.istiod_host, "mesh": made.istiods["x"].mesh_config, "root": made.root_certificate}
 
-    return run(program, lambda command, args: "ROOT", preview=preview)
+    return run(program, preview=preview)
 
 
 def test_only_a_label_is_set_in_one_that_fits() -> None:

@@ -1,12 +1,15 @@
 """The east-west gateway: its objects, and the address that VMs get."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pulumi
 import pytest
+from fake_cluster import FakeCluster
 from recording import UNKNOWN, Run, run
 
-from components import ways
+from cluster.errors import ApiError
+from components import common, ways
 from components.gateways import (
     EastWestGateway,
     EastWestGatewayArgs,
@@ -16,7 +19,6 @@ from components.gateways import (
     node_port_values,
     services_gateway,
 )
-from components.kubectl import ClusterAccess
 
 
 def test_values_lie_over_the_users() -> None:
@@ -112,24 +114,28 @@ def test_services_take_mtls_for_names_of_the_mesh_only() -> None:
     }
 
 
-LOOKS = {"loadBalancer": '[{"ip": "10.77.0.200"}]\n', "nodes": 'node1 [{"type":"InternalIP","address":"10.77.0.10"}]\n'}
-PORT = "31012"
+SERVICE = "/api/v1/namespaces/istio-system/services/istio-eastwestgateway"
+LOAD_BALANCER = {"status": {"loadBalancer": {"ingress": [{"ip": "10.77.0.200"}]}}}
+NODE_PORT = {"spec": {"ports": [{"name": "tls", "nodePort": 31443}, {"name": "tls-istiod", "nodePort": 31012}]}}
+NODE = {"metadata": {"name": "node1"}, "status": {"addresses": [{"type": "InternalIP", "address": "10.77.0.10"}]}}
+THERE = {SERVICE: {**LOAD_BALANCER, **NODE_PORT}, "/api/v1/nodes": {"items": [NODE]}}
 
 
-def gateway_run(*, preview: bool = False, nothing: bool = False, **options: Any) -> Run:
+def gateway_run(*, preview: bool = False, nothing: bool = False, failing: Sequence[str] = (), **options: Any) -> Run:
+    cluster = FakeCluster({"/api/v1/nodes": THERE["/api/v1/nodes"]} if nothing else THERE)
+
     def program() -> dict[str, pulumi.Output[Any]]:
         control_plane = pulumi.ComponentResource("test:index:ControlPlane", "control-plane")
         leaf = pulumi.CustomResource("test:index:Leaf", "leaf", {}, pulumi.ResourceOptions(parent=control_plane))
         args = EastWestGatewayArgs(
-            access=ClusterAccess(), charts=".lab/charts", version="1.31.1", network="net1", after=[leaf], **options
+            get=cluster.get, charts=".lab/charts", version="1.31.1", network="net1", after=[leaf], **options
         )
         made = EastWestGateway("east-west", args)
         return {"address": made.address, "istiod": made.istiod_address, "port": made.istiod_port}
 
-    def answer(command: str, args: Any) -> str:
-        return "" if nothing else next((text for look, text in LOOKS.items() if look in command), PORT)
-
-    return run(program, answer, preview=preview)
+    done = run(program, preview=preview, failing=failing)
+    done.cluster = cluster
+    return done
 
 
 def test_it_registers_its_chart_and_objects_after_the_control_plane() -> None:
@@ -189,7 +195,7 @@ def test_where_vms_reach_istiod(options: dict[str, Any], values: tuple[Any, ...]
     """What the stack says is not asked of the cluster."""
     done = gateway_run(**options)
     assert tuple(done.values[key] for key in ("address", "istiod", "port")) == values
-    assert len(done.monitor.invokes) == looks
+    assert len(done.cluster.asked) == looks
     kind = done["east-west-chart"].inputs["values"]["service"]["type"]
     assert kind == options.get("service", "LoadBalancer")
 
@@ -197,26 +203,43 @@ def test_where_vms_reach_istiod(options: dict[str, Any], values: tuple[Any, ...]
 def test_before_the_cluster_has_an_address_a_preview_says_unknown_and_does_not_wait() -> None:
     done = gateway_run(preview=True, nothing=True)
     assert done.values == {"address": UNKNOWN, "istiod": UNKNOWN, "port": 15012}
-    assert "while" not in done.monitor.invokes[0]["command"]
     assert done["east-west-istiod"].inputs["metadata"] == istiod_gateway("")["metadata"]
     assert gateway_run(preview=True, nothing=True, service="NodePort").values["port"] == UNKNOWN
 
 
-def test_up_waits_for_the_load_balancer() -> None:
-    assert "while" in gateway_run().monitor.invokes[0]["command"]
+def test_up_waits_for_the_load_balancer(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([None, {}, THERE[SERVICE]])
+    monkeypatch.setattr(common, "POLL_SECONDS", 0)
+    monkeypatch.setitem(THERE, SERVICE, lambda: next(answers))
+    assert gateway_run().values["address"] == "10.77.0.200"
+
+
+def test_a_chart_that_has_failed_has_no_address() -> None:
+    done = gateway_run(failing=["east-west-chart"])
+    assert (done.values["address"], done.cluster.asked) == (UNKNOWN, [])
+
+
+def test_an_api_that_gives_no_answer_ends_the_program_with_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(THERE, SERVICE, ApiError("the Kubernetes API at https://x refuses connections"))
+    with pytest.raises(pulumi.RunError, match=r"^the Kubernetes API at https://x refuses connections$"):
+        gateway_run(preview=True)
 
 
 @pytest.mark.parametrize(("exposed", "bearer"), [(True, "east-west-services"), (False, "east-west-istiod")])
 def test_the_address_that_a_name_gave_stands_on_a_gateway(
     monkeypatch: pytest.MonkeyPatch, exposed: bool, bearer: str
 ) -> None:
-    monkeypatch.setitem(LOOKS, "loadBalancer", '[{"hostname": "lb.example"}]\n192.0.2.2')
+    gateway = services_gateway()["metadata"]["name"] if exposed else "istiod-gateway"
+    marked = {"metadata": {"annotations": {"istio-vm-mesh/istiod-address": "192.0.2.2"}}}
+    path = f"/apis/networking.istio.io/v1/namespaces/istio-system/gateways/{gateway}"
+    monkeypatch.setitem(THERE, SERVICE, {"status": {"loadBalancer": {"ingress": [{"hostname": "lb.example"}]}}})
+    monkeypatch.setitem(THERE, path, marked)
     monkeypatch.setattr(ways, "resolve", lambda name: ["192.0.2.10", "192.0.2.2", "192.0.2.1"])
     done = gateway_run(expose_services=exposed)
     assert done.values == {"address": "lb.example", "istiod": "192.0.2.2", "port": 15012}
     metadata = done[bearer].inputs["metadata"]
     assert metadata["annotations"] == {"istio-vm-mesh/istiod-address": "192.0.2.2"}
-    assert f"gateways.networking.istio.io {metadata['name']} " in done.monitor.invokes[0]["command"]
+    assert metadata["name"] == gateway
     assert [r.name for r in done.monitor.registered.values() if "annotations" in r.inputs.get("metadata", {})] == [
         bearer
     ]

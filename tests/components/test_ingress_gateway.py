@@ -4,8 +4,10 @@ from typing import Any
 
 import pulumi
 import pytest
+from fake_cluster import FakeCluster
 from recording import UNKNOWN, Run, public_text, run, secrets
 
+from arguments.traffic import http_rules
 from components.ingress import (
     Certificate,
     Host,
@@ -20,13 +22,20 @@ from components.ingress import (
     label_commands,
 )
 from components.kubectl import ClusterAccess
+from settings import HostTraffic
 
 HTTP = [{"route": [{"destination": {"host": "billing.vm-apps.svc.cluster.local", "port": {"number": 80}}}]}]
 PORTS = {"http": 80, "https": 443}
 
 
 def args_of(**options: Any) -> IngressGatewayArgs:
-    given = {"access": ClusterAccess(), "charts": ".lab/charts", "version": "1.31.1", "ports": PORTS}
+    given = {
+        "access": ClusterAccess(),
+        "get": FakeCluster().get,
+        "charts": ".lab/charts",
+        "version": "1.31.1",
+        "ports": PORTS,
+    }
     return IngressGatewayArgs(**{**given, **options})
 
 
@@ -97,25 +106,31 @@ def test_a_host_is_led_into_the_mesh() -> None:
 
 
 def test_a_services_own_rules_hold_at_the_gateway_at_its_port() -> None:
-    split = [{"destination": {"host": "a", "subset": "v1"}, "weight": 9}, {"destination": {"host": "b"}, "weight": 1}]
-    rules = [
-        {"match": [{"uri": {"exact": "/x"}}], "route": split[:1], "mirror": {"host": "b"}, "timeout": "2s"},
-        {"route": [*split, {"destination": {"host": "c", "port": {"number": 1}}}]},
-    ]
-    assert host_rules(rules, "a", 80) == [
+    v1, b, c = {"subset": "v1"}, {"host": "b.example"}, {"host": "c.example", "port": 1}
+    traffic = {
+        "matches": [
+            {"path": {"exact": "/x"}, "routes": [v1], "mirror": {**b, "percent": 5}, "timeout": "2s"},
+            {"method": "PUT", "mirror": c},
+        ],
+        "routes": [{**v1, "weight": 70}, {**b, "weight": 20}, {**c, "weight": 10}],
+    }
+    at_v1 = {"destination": {"host": "a.example", "subset": "v1", "port": {"number": 80}}}
+    at_b = {"destination": {"host": "b.example", "port": {"number": 80}}}
+    at_c = {"destination": {"host": "c.example", "port": {"number": 1}}}
+    split = [{**at_v1, "weight": 70}, {**at_b, "weight": 20}, {**at_c, "weight": 10}]
+    assert host_rules(http_rules("a.example", HostTraffic.model_validate(traffic)), "a.example", 80) == [
         {
             "match": [{"uri": {"exact": "/x"}}],
-            "route": [{"destination": {"port": {"number": 80}, "host": "a", "subset": "v1"}, "weight": 9}],
-            "mirror": {"port": {"number": 80}, "host": "b"},
+            "route": [at_v1],
+            "mirrors": [{**at_b, "percentage": {"value": 5}}],
             "timeout": "2s",
         },
         {
-            "route": [
-                {"destination": {"port": {"number": 80}, "host": "a", "subset": "v1"}, "weight": 9},
-                {"destination": {"port": {"number": 80}, "host": "b"}, "weight": 1},
-                {"destination": {"host": "c", "port": {"number": 1}}},
-            ]
+            "match": [{"method": {"exact": "PUT"}}],
+            "route": split,
+            "mirrors": [{**at_c, "percentage": {"value": 100}}],
         },
+        {"route": split},
     ]
     assert host_rules((), "a", None) == [{"route": [{"destination": {"host": "a"}}]}]
     assert host_rules((), "a", 80) == [{"route": [{"destination": {"port": {"number": 80}, "host": "a"}}]}]
@@ -132,26 +147,32 @@ def test_a_nodes_label_is_its_own_and_goes_even_where_the_node_has_gone() -> Non
 @pytest.mark.parametrize(
     ("ingress", "address"),
     [
-        ('[{"ip": "10.0.0.10"}, {"ip": "10.0.0.9", "hostname": "lb"}]', "10.0.0.9"),
-        ('[{"hostname": "b.example"}, {"hostname": "a.example"}]', "a.example"),
+        ([{"ip": "10.0.0.10"}, {"ip": "10.0.0.9", "hostname": "lb"}], "10.0.0.9"),
+        ([{"hostname": "b.example"}, {"hostname": "a.example"}], "a.example"),
     ],
 )
-def test_what_the_load_balancer_is_reached_at(ingress: str, address: str) -> None:
+def test_what_the_load_balancer_is_reached_at(ingress: list[dict[str, str]], address: str) -> None:
     assert ingress_address(ingress) == address
 
 
 def test_a_load_balancer_without_an_address_is_refused() -> None:
     with pytest.raises(pulumi.RunError, match=r"^ingressGateway: its load balancer has neither an IP nor a host name"):
-        ingress_address("[{}]")
+        ingress_address([{}])
 
 
 def ingress_run(*, preview: bool = False, **options: Any) -> Run:
+    there = {"status": {"loadBalancer": {"ingress": [{"ip": "10.77.0.201"}]}}}
+    place = options.get("namespace", "istio-system")
+    cluster = FakeCluster({} if preview else {f"/api/v1/namespaces/{place}/services/istio-ingressgateway": there})
+
     def program() -> dict[str, Any]:
         leaf = pulumi.CustomResource("test:index:Leaf", "leaf", {})
-        made = IngressGateway("ingress", args_of(after=[leaf], **options))
+        made = IngressGateway("ingress", args_of(get=cluster.get, after=[leaf], **options))
         return {} if made.address is None else {"address": made.address}
 
-    return run(program, lambda command, args: "" if preview else '[{"ip": "10.77.0.201"}]', preview=preview)
+    done = run(program, preview=preview)
+    done.cluster = cluster
+    return done
 
 
 def test_it_registers_what_is_asked_for_after_the_control_plane() -> None:
@@ -195,10 +216,10 @@ def test_nothing_more_without_hosts() -> None:
 def test_only_a_load_balancer_has_an_address() -> None:
     done = ingress_run(service="NodePort")
     assert done.values == {}
-    assert done.monitor.invokes == []
+    assert done.cluster.asked == []
 
 
 def test_a_preview_does_not_wait_for_the_load_balancer() -> None:
     done = ingress_run(preview=True)
     assert done.values == {"address": UNKNOWN}
-    assert "while" not in done.monitor.invokes[0]["command"]
+    assert len(done.cluster.asked) == 1

@@ -1,31 +1,46 @@
 """The component around the reader: what it hands over, and that it depends on nothing."""
 
-import json
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict
 
 import pulumi
+import pytest
 from pulumi.output import UNKNOWN, Unknown
 from recording import Run, run
 
-from components.kubectl import ClusterAccess
+from components import registration
 from components.registration import WAIT_SECONDS, Registration, RegistrationArgs
-from registration.ladder import DeclaredVm, Evidence
-from registration.request import parse
+from registration.ladder import DeclaredVm, Evidence, Reachability
+from registration.reader import Sources
 
 VM = DeclaredVm(name="billing-1", namespace="vm-apps", workload="billing", address="10.77.0.21")
+SOURCES = Sources(get=lambda _: None, probe=lambda *_: Reachability(reachable=False, detail="silent"))
 CONFIRMED = '{"ready": true}'
 LOST = UNKNOWN
 """What the SDK makes of the output of a resource that failed."""
 
 
+@pytest.fixture(autouse=True)
+def handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader says what it was asked."""
+
+    def read(
+        vms: object, evidence: Mapping[str, Evidence], sources: object, seconds: float
+    ) -> tuple[dict[str, object], str]:
+        assert (vms, sources) == ([VM], SOURCES)
+        return {"evidence": asdict(evidence["billing-1"]), "seconds": seconds}, ""
+
+    monkeypatch.setattr(registration, "read", read)
+
+
 def registration_run(*outputs: str | Unknown, preview: bool = False) -> Run:
-    def program() -> dict[str, Any]:
+    def program() -> dict[str, object]:
         leaf = pulumi.CustomResource("test:index:Leaf", "leaf", {"x": None})
         steps = {
             f"billing-1-{n}": pulumi.Output.all(leaf.urn).apply(lambda _, output=output: output)
             for n, output in enumerate(outputs)
         }
-        args = RegistrationArgs(access=ClusterAccess(kubeconfig="k", context="c"), vms=[VM], steps={"billing-1": steps})
+        args = RegistrationArgs(sources=SOURCES, vms=[VM], steps={"billing-1": steps})
         report = Registration("registration", args).report
 
         async def dependencies() -> int:
@@ -33,17 +48,16 @@ def registration_run(*outputs: str | Unknown, preview: bool = False) -> Run:
 
         return {"report": report, "dependencies": dependencies()}
 
-    return run(program, lambda command, args: json.dumps({"got": args["stdin"]}), preview=preview)
+    return run(program, preview=preview)
 
 
 def evidence(done: Run) -> Evidence:
-    return parse(done.values["report"]["got"]).evidence["billing-1"]
+    return Evidence(**done.values["report"]["evidence"])
 
 
-def test_the_reader_gets_the_request_and_waits_in_up_only() -> None:
-    up, preview = (parse(registration_run(CONFIRMED, preview=p).values["report"]["got"]) for p in (False, True))
-    assert (up.kubeconfig, up.context, up.vms) == ("k", "c", (VM,))
-    assert (up.deadline_seconds, preview.deadline_seconds) == (WAIT_SECONDS, 0)
+def test_the_reader_waits_in_up_only() -> None:
+    up, preview = (registration_run(CONFIRMED, preview=p).values["report"]["seconds"] for p in (False, True))
+    assert (up, preview) == (WAIT_SECONDS, 0)
 
 
 def test_evidence_comes_without_dependencies() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pulumi_command as command
 from recording import public_text, run, secrets
 
-from components.ssh import SshLogin, agent_problem, connection_args
+from components.ssh import agent_problem, connection_args
+from hosts.login import SshLogin, SshTarget
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nnot to be seen\n-----END OPENSSH PRIVATE KEY-----\n"
 GATE = SshLogin(host="gate", port=2222, user="jump", host_key="ssh-ed25519 GATE", private_key=KEY)
@@ -18,7 +19,7 @@ def connection(vm: SshLogin, bastion: SshLogin | None = None) -> dict[str, Any]:
     """What reaches the provider."""
 
     def program() -> dict[str, Any]:
-        command.remote.Command("c", connection=connection_args(vm, bastion), create=":")
+        command.remote.Command("c", connection=connection_args(SshTarget(vm=vm, bastion=bastion)), create=":")
         return {}
 
     recorded = run(program)["c"]

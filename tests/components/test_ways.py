@@ -1,17 +1,16 @@
 """Where VMs reach the gateway and istiod: one address out of what the cluster says, or the reason why there is none."""
 
 import asyncio
-import json
-import subprocess
 from collections.abc import Coroutine
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pulumi
 import pytest
+from fake_cluster import FakeCluster
 
 from components import ways
-from components.kubectl import ClusterAccess
+from components.ways import Balancer, Points
 
 
 def done(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -26,39 +25,39 @@ def done(coroutine: Coroutine[Any, Any, Any]) -> Any:
 @pytest.mark.parametrize(
     ("ingress", "address"),
     [
-        ('[{"ip": "10.77.0.200"}]', "10.77.0.200"),
-        ('[{"hostname": "lb.example"}, {"ip": "10.77.0.200"}, {"ip": "10.77.0.30"}]', "10.77.0.30"),
-        ('[{"hostname": "lb.example"}, {"hostname": "a.example"}]', "a.example"),
+        ([{"ip": "10.77.0.200"}], "10.77.0.200"),
+        ([{"hostname": "lb.example"}, {"ip": "10.77.0.200"}, {"ip": "10.77.0.30"}], "10.77.0.30"),
+        ([{"hostname": "lb.example"}, {"hostname": "a.example"}], "a.example"),
     ],
 )
-def test_what_a_load_balancer_is_reached_at(ingress: str, address: str) -> None:
-    assert ways.balancer_address(f"{ingress}\n") == address
+def test_what_a_load_balancer_is_reached_at(ingress: Points, address: str) -> None:
+    assert ways.balancer_address(Balancer(points=ingress)) == address
     if "example" not in address:
-        assert done(ways.balancer_ip(f"{ingress}\n192.0.2.1")) == address
-        assert done(ways.remembered(f"{ingress}\n")) == {}
+        assert done(ways.balancer_ip(Balancer(points=ingress, in_use="192.0.2.1"))) == address
+        assert done(ways.remembered(Balancer(points=ingress))) == {}
 
 
 @pytest.mark.parametrize("found", [["192.0.2.10", "192.0.2.9"], ["192.0.2.9", "192.0.2.10", "192.0.2.9"]])
 def test_the_order_of_a_names_addresses_does_not_matter(monkeypatch: pytest.MonkeyPatch, found: list[str]) -> None:
     monkeypatch.setattr(ways, "resolve", lambda name: found)
-    name = '[{"hostname": "lb.example"}]'
-    assert done(ways.balancer_ip(f"{name}\n")) == "192.0.2.9"
-    assert done(ways.balancer_ip(f"{name}\n192.0.2.10")) == "192.0.2.10", "the one in use stays"
-    assert done(ways.balancer_ip(f"{name}\n192.0.2.77")) == "192.0.2.9", "unless the name has lost it"
-    assert done(ways.remembered(f"{name}\n192.0.2.10")) == {"annotations": {ways.IN_USE: "192.0.2.10"}}
-    assert done(ways.remembered("\n")) == {}
+    name = Balancer(points=[{"hostname": "lb.example"}])
+    assert done(ways.balancer_ip(name)) == "192.0.2.9"
+    assert done(ways.balancer_ip(replace(name, in_use="192.0.2.10"))) == "192.0.2.10", "the one in use stays"
+    assert done(ways.balancer_ip(replace(name, in_use="192.0.2.77"))) == "192.0.2.9", "unless the name has lost it"
+    assert done(ways.remembered(replace(name, in_use="192.0.2.10"))) == {"annotations": {ways.IN_USE: "192.0.2.10"}}
+    assert done(ways.remembered(None)) == {}
 
 
 def test_no_address_is_refused_with_the_reason_and_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(pulumi.RunError, match=r"has neither an IP nor a host name: \[{}\], give .*hosts.istiodAddress"):
-        ways.balancer_address("[{}]\n")
+        ways.balancer_address(Balancer(points=[{}]))
 
     def unknown(name: str) -> list[str]:
         raise OSError(-2, "Name or service not known")
 
     monkeypatch.setattr(ways, "resolve", unknown)
     with pytest.raises(pulumi.RunError) as raised:
-        done(ways.balancer_ip('[{"hostname": "lb.example"}]\n'))
+        done(ways.balancer_ip(Balancer(points=[{"hostname": "lb.example"}])))
     assert str(raised.value) == (
         "eastWestGateway: its load balancer has only a name, lb.example, which has no IPv4 address where Pulumi runs "
         "(Name or service not known), and a VM's hosts file needs one: give hosts.istiodAddress"
@@ -69,9 +68,9 @@ def test_a_name_is_resolved_where_pulumi_runs() -> None:
     assert set(ways.resolve("localhost")) == {"127.0.0.1"}
 
 
-def node(name: str, **addresses: str) -> str:
+def node(name: str, **addresses: str) -> list[dict[str, Any]]:
     listed = [{"type": kind, "address": address} for kind, address in addresses.items()]
-    return f"{name} {json.dumps(listed, separators=(',', ':'))}\n"
+    return [{"metadata": {"name": name}, "status": {"addresses": listed}}]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,7 @@ def node(name: str, **addresses: str) -> str:
         (node("a", InternalIP="10.0.0.1") + node("b", InternalIP="10.0.0.2", ExternalIP="192.0.2.2"), "192.0.2.2"),
     ],
 )
-def test_the_node_that_is_meant(nodes: str, address: str) -> None:
+def test_the_node_that_is_meant(nodes: list[dict[str, Any]], address: str) -> None:
     assert ways.node_ip(nodes) == address
 
 
@@ -105,31 +104,24 @@ def test_the_node_that_is_meant(nodes: str, address: str) -> None:
         ),
     ],
 )
-def test_a_choice_of_nodes_is_left_to_the_user(nodes: str, told: str) -> None:
+def test_a_choice_of_nodes_is_left_to_the_user(nodes: list[dict[str, Any]], told: str) -> None:
     with pytest.raises(pulumi.RunError) as raised:
         ways.node_ip(nodes)
     assert str(raised.value) == told
 
 
-@pytest.mark.parametrize(
-    ("ingress", "printed"),
-    [
-        ('[{"ip":"10.0.0.1"}]', '[{"ip":"10.0.0.1"}]\n'),
-        ('[{"hostname":"lb.example"}]', '[{"hostname":"lb.example"}]\n192.0.2.1'),
-        ("", "\n"),
-    ],
-)
-@pytest.mark.parametrize("wait", [True, False])
-def test_the_look_at_a_load_balancer(tmp_path: Path, ingress: str, printed: str, wait: bool) -> None:
-    if wait and not ingress:
-        return
-    script = f"#!/bin/sh\ncase \"$*\" in *gateways*) printf 192.0.2.1 ;; *) printf %s '{ingress}' ;; esac\n"
-    (tmp_path / "kubectl").write_text(script)
-    (tmp_path / "kubectl").chmod(0o755)
-    look = ways.read_balancer(ClusterAccess(), "gateway", "istiod-gateway", wait=wait)
-    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    found = subprocess.run(["sh", "-c", look], env=environment, capture_output=True, text=True, timeout=20)
-    assert (found.returncode, found.stdout, found.stderr) == (0, printed, "")
-    (tmp_path / "kubectl").write_text("#!/bin/sh\necho refused >&2; exit 1\n")
-    found = subprocess.run(["sh", "-c", look], env=environment, capture_output=True, text=True, timeout=20)
-    assert (found.returncode, found.stderr) == (1, "refused\n")
+def test_the_look_at_a_load_balancer() -> None:
+    service = "/api/v1/namespaces/istio-system/services/gateway"
+    gateway = "/apis/networking.istio.io/v1/namespaces/istio-system/gateways/istiod-gateway"
+    marked = {"metadata": {"annotations": {ways.IN_USE: "192.0.2.1"}}}
+
+    def look(points: Points, **more: Any) -> tuple[Balancer | None, list[str]]:
+        cluster = FakeCluster({service: {"status": {"loadBalancer": {"ingress": points}}}, **more})
+        return ways.read_balancer(cluster.get, "gateway", "istiod-gateway"), cluster.asked
+
+    ip, name = [{"ip": "10.0.0.1"}], [{"hostname": "lb.example"}]
+    assert look(ip, **{gateway: marked}) == (Balancer(points=ip), [service]), "an IP needs no memory"
+    assert look(name, **{gateway: marked}) == (Balancer(points=name, in_use="192.0.2.1"), [service, gateway])
+    assert look(name) == (Balancer(points=name), [service, gateway])
+    assert look([]) == (None, [service])
+    assert ways.read_balancer(FakeCluster().get, "gateway", "istiod-gateway") is None

@@ -151,6 +151,6 @@ def test_everything_that_is_wrong_is_told_in_one_report(shell: str, tmp_path: Pa
 
 def test_what_needs_no_root_is_looked_at_without_its_rights(tmp_path: Path) -> None:
     programs = {"id": "echo 1000", "ip": "echo 1: lo inet 127.0.0.1/8", "iptables": "return 4", "sudo": "return 1"}
-    done = on_host("dash", tmp_path, "enter configure", programs=programs)
+    done = on_host("dash", tmp_path, 'enter configure <"$desired"', programs=programs)
     assert [problem["code"] for problem in told(done)] == ["no-root", "address"]
     assert not (tmp_path / "var").exists()

@@ -1,7 +1,6 @@
 """What a VM answers when it is looked at, from the shell program itself, and what is made of it."""
 
 import dataclasses
-import re
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,17 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hosts.observe import Certificate, Found, found
-from hosts.plan import configure, confirm, enrol
+from hosts.plan import HELPER, STATE, configure, confirm, enrol
 
 SHELLS = ["dash", "bash"]
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-HELPER = "/usr/local/lib/istio-vm-mesh/host"
 STUBS = """
 has() { return 1; }
 systemctl() { cat "$root/$1" 2>/dev/null || echo "$1 by default"; }
 package_version() { cat "$root/version" 2>/dev/null || :; }
 """
-SET_UP = '(write_files; put "$helper" 755 root:root <"$0") >/dev/null; remember configured; remember confirmed'
+SET_UP = """
+(write_files; put "$state/desired" 644 root:root <"$desired"; put "$helper" 755 root:root <"$0") >/dev/null
+remember configured; remember confirmed
+"""
 
 
 def answer(body: str, status: int | None = 0, stderr: str = "") -> Found:
@@ -85,6 +86,10 @@ CHANGES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         edit(HELPER[1:], "set -eu", "set -u"),
         [f"{HELPER} - ", f"{HELPER} + "],
     ),
+    "what it is to become": (
+        edit(f"{STATE[1:]}/desired", "vm: billing-1", "vm: billing-2"),
+        [f"{STATE}/desired - ", f"{STATE}/desired + "],
+    ),
     "the package": (
         lambda folder: (folder / "version").unlink(),
         ["package - istio-sidecar 1.31.1", "package + istio-sidecar"],
@@ -113,10 +118,12 @@ def test_a_record_comes_back_as_it_was_given(shell: str, tmp_path: Path) -> None
     """So a repaired VM gets the same command again, which is no change."""
     changed = look(shell, tmp_path, edit("etc/istio/config/mesh", "mesh1", "$(touch x) `'\"\\ END\r\tä"))
     step = configure(HOST, changed.record)
-    taken = re.sub(r"\$\(mktemp [^)]*\)", f"{tmp_path}/taken", step.command).replace('sh "$f"', "true")
+    sent, starts, _ = step.command.partition("} | {\n")
+    assert starts
+    taken = f"{sent}}} | cat >{tmp_path}/taken"
     subprocess.run([shell, "-c", taken], input=step.stdin.encode(), check=True, timeout=10)
     lines = (tmp_path / "taken").read_text().removeprefix(step.stdin).splitlines()
-    told = "\n".join(line.replace("#drift: ", "record ", 1) for line in lines)
+    told = "\n".join(line.replace("drift: ", "record ", 1) for line in lines)
     assert answer(f"{told}\nend\n") == Found(record=changed.record)
     assert not (tmp_path / "x").exists()
 

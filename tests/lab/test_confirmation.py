@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 from stack import PROJECT, Kubectl, Stack, eventually
 
+from cluster.client import Client
+from registration.mesh_reader import Cluster, read
 from registration.mesh_state import Request, Workload
-from registration.pipe import dump
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(420)]
 
@@ -19,21 +17,10 @@ SYNCED = {"cds": "SYNCED", "lds": "SYNCED", "eds": "SYNCED", "rds": "SYNCED"}
 ISTIOD = Workload(kind="deployments", namespace="istio-system", name="istiod")
 
 
-def look(environment: dict[str, str]) -> dict[str, Any]:
+def look() -> dict[str, Any]:
     """What the program's own reader says now."""
-    request = Request(revision="", workloads=(ISTIOD,), vm_namespaces=("vm-apps",), kubeconfig=".lab/kubeconfig")
-    done = subprocess.run(
-        [sys.executable, "-m", "registration.mesh_reader"],
-        input=dump(request),
-        cwd=PROJECT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    request = Request(revision="", workloads=(ISTIOD,), vm_namespaces=("vm-apps",))
+    return read(request, Cluster(client=Client.connect(str(PROJECT / ".lab/kubeconfig"))))
 
 
 def test_the_outputs_confirm_the_control_plane(joined: Stack) -> None:
@@ -59,12 +46,12 @@ def test_they_stay_the_same_when_nothing_changes(joined: Stack) -> None:
     assert joined.outputs()["mesh"] == before
 
 
-def test_an_istiod_that_is_gone_shows(joined: Stack, kubectl: Kubectl, lab_environment: dict[str, str]) -> None:
+def test_an_istiod_that_is_gone_shows(joined: Stack, kubectl: Kubectl) -> None:
     istiod = ("-n", "istio-system", "deployment", "istiod")
     kubectl("scale", *istiod, "--replicas=0")
     kubectl("-n", "istio-system", "wait", "pod", "-l", "app=istiod", "--for=delete", "--timeout=60s")
     try:
-        found = look(lab_environment)
+        found = look()
         assert found["ready"] is False
         assert "failed calling webhook" in found["webhooks"]["validation"]
         assert found["webhooks"]["injection"] != "answers"
@@ -73,5 +60,5 @@ def test_an_istiod_that_is_gone_shows(joined: Stack, kubectl: Kubectl, lab_envir
     finally:
         kubectl("scale", *istiod, "--replicas=1")
         kubectl("-n", "istio-system", "rollout", "status", "deployment/istiod", "--timeout=90s")
-    eventually(lambda: len(look(lab_environment)["proxies"]) == 2, seconds=90, what="VMs are connected again", every=3)
-    assert look(lab_environment)["ready"] is True
+    eventually(lambda: len(look()["proxies"]) == 2, seconds=90, what="VMs are connected again", every=3)
+    assert look()["ready"] is True

@@ -61,7 +61,7 @@ def on_vm(lab: Lab, vm: str, script: str) -> str:
 
 def drift_of(lines: Sequence[str]) -> list[str]:
     """The differences among the lines of a command, without the time since when."""
-    told = [line.removeprefix("#drift: ") for line in lines if line.startswith("#drift: ")]
+    told = [line.removeprefix("drift: ") for line in lines if line.startswith("drift: ")]
     return [line.partition("Z: ")[2] or line for line in told]
 
 
@@ -82,7 +82,7 @@ def test_a_change_on_a_vm_shows_by_file_and_line_and_is_put_back(joined: Stack, 
     for start in expected:
         assert any(line.startswith(start) for line in shown), shown
     text = joined.run("preview").stdout
-    added = [line.strip()[2:] for line in text.splitlines() if line.strip().startswith("+ #drift: ")]
+    added = [line.strip()[2:] for line in text.splitlines() if line.strip().startswith("+ drift: ")]
     assert drift_of(added) == shown
     joined.up()
     assert joined.states() == BOTH

@@ -21,10 +21,10 @@ from lab.runtime import Lab, LabSpec, VmSpec
 
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(360)]
 
-JOINING = ("configure", "token", "entry", "enrol", "confirm")
+JOINING = ("configure", "secret", "enrol", "confirm")
 """The steps in which a run is killed, or the VM's plug is pulled."""
-LEAVING = ("confirm", "enrol", "entry")
-"""A run is killed once these are deleted: while the VM drains, its entry goes, the host is put back."""
+LEAVING = ("confirm", "departure", "enrol", "entry")
+"""A run is killed once these are deleted: while the VM leaves the mesh, drains, loses its entry, and is put back."""
 MIRRORED = paths.MIRROR / "faults.deb"
 """The package of one VM."""
 
@@ -119,7 +119,8 @@ def recover(stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str]) ->
     assert set(found) == {vm["address"] for vm in stack.billing["vms"].values()}
     assert found.items() >= others.items(), "the others were left alone"
     for name in set(stack.billing["vms"]) & set(VMS):
-        half_done = "ls -d /tmp/istio-vm-mesh.* /var/lib/istio-vm-mesh/unconfirmed /*/*.istio-vm-mesh 2>/dev/null; true"
+        copies = "/tmp/istio-vm-mesh.* /run/istio-vm-mesh.?????? /root/.istio-vm-mesh-* /root/istio-vm-mesh-*"
+        half_done = f"ls -d {copies} /var/lib/istio-vm-mesh/unconfirmed /*/*.istio-vm-mesh 2>/dev/null; true"
         assert lab.vm_exec(name, ["sh", "-c", half_done]).stdout == ""
 
 
@@ -148,7 +149,7 @@ def test_a_run_that_is_killed_while_a_vm_joins(
 def test_a_run_that_is_killed_while_a_vm_leaves(
     stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str], step: str
 ) -> None:
-    vm = f"killed-{step}"
+    vm = f"killed-{'secret' if step in ('departure', 'entry') else step}"
     if vm not in stack.billing["vms"]:  # this test alone was chosen
         declare(stack, vm)
         stack.up()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from requests_in_mesh import upstream
 from stack import Kubectl, Stack, changes, eventually
 from tls import Authority
 
@@ -164,6 +166,34 @@ def test_on_node_ports_in_a_namespace_of_its_own(stack: Stack, kubectl: Kubectl,
     del stack.config["ingressGateway"]
     stack.up()
     assert kubectl("get", "namespace", "edge", "--ignore-not-found", "-o", "name") == ""
+
+
+def test_requests_through_the_gateway_are_mirrored(stack: Stack, tmp_path: Path) -> None:
+    """The service's port is not the gateway's, so a mirror without a port would go nowhere."""
+    stack.billing["vms"]["billing-2"]["labels"] = {"version": "v2"}
+    subsets = {"v1": {"version": "v1"}, "v2": {"version": "v2"}}
+    stack.config["traffic"] = {TO["to"]: {"subsets": subsets, "routes": [{"subset": "v1"}], "mirror": {"subset": "v2"}}}
+    stack.config["ingressGateway"] = {
+        "enabled": True,
+        "service": "NodePort",
+        "ports": {"http": 8080},
+        "nodePorts": {"http": 30080},
+        "hosts": {"plain.example.com": TO},
+        "values": asked(tmp_path)["values"],
+    }
+    stack.up()
+    with upstream() as server:
+
+        def fetched(name: str) -> bool:
+            url = f"http://plain.example.com{server.through(name)}"
+            return ask("10.77.0.10:30080", url, "-o", "/dev/null", "-w", "%{http_code}").stdout == "200"
+
+        eventually(lambda: fetched("first"), seconds=30, what="a VM answers through a port of the node")
+        assert all(fetched("copied") for _ in range(10))
+        eventually(lambda: len(server.callers("copied")) >= 20, seconds=10, what="every request came twice")
+        assert Counter(server.callers("copied")) == {"10.77.0.21": 10, "10.77.0.22": 10}
+    del stack.config["ingressGateway"]
+    stack.up()
 
 
 def test_a_label_that_somebody_else_gave_a_node_is_not_taken(stack: Stack, kubectl: Kubectl, tmp_path: Path) -> None:

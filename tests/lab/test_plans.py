@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from stack import PROJECT, Config, Kubectl, Stack, changes, committed_config
+from stack import PROJECT, Config, Stack, changes, committed_config
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 

@@ -176,6 +176,6 @@ def test_status_without_an_api_says_so_and_what_it_knows_all_the_same(
     stack.write()
     done = registration(lab_environment, stack.file)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: the Kubernetes API gave no answer: ")
-    assert "127.0.0.1:1 was refused" in done.stderr
+    assert done.stderr.startswith("error: the Kubernetes API at https://")
+    assert "127.0.0.1:1 refuses connections" in done.stderr
     assert "2 VMs: 2 reachable" in done.stdout

@@ -231,6 +231,41 @@ def test_a_vm_that_answers_leaves_cleanly_although_it_need_not(leaver: Stack, la
     assert difference(before, snapshot(lab)) == []
 
 
+def test_a_machine_with_another_host_key_is_no_dead_vm(leaver: Stack, lab: Lab, kubectl: Kubectl) -> None:
+    before = snapshot(lab)
+    join(leaver, removeUnreachable=True)
+    there, bound = entry(kubectl), secrets(kubectl)
+    assert there is not None
+    key = "/etc/ssh/ssh_host_ed25519_key"
+    new = f"mkdir /root/old && mv {key}* /root/old && ssh-keygen -q -t ed25519 -N '' -f {key} && systemctl restart ssh"
+    on_vm(lab, new)
+    del leaver.billing["vms"][VM.name]
+    refused = leaver.run("up")
+    assert refused.returncode != 0
+    told = refused.stdout + refused.stderr
+    assert "Host key verification failed." in told
+    assert (
+        f"error: VM {VM.name} has not left: at {VM.address} answers a machine whose host key is not the stack's. "
+        "If it is the VM, put it back into the stack with its new hostKey, run up, and take it out again. "
+        "If the VM is gone and another machine has its address, take "
+        f"{VM.name}-departure out of the state (pulumi state delete) and run again. "
+        "Its WorkloadEntry and its token are left alone."
+    ) in told
+    found = entry(kubectl)
+    assert found is not None
+    assert (found["metadata"]["uid"], healthy(found)) == (there["metadata"]["uid"], "True")
+    assert secrets(kubectl) == bound
+    assert on_vm(lab, "systemctl is-active istio") == "active\n"
+
+    # As the error says: back with its new key, and out again.
+    join(leaver, removeUnreachable=True, hostKey=" ".join(on_vm(lab, f"cat {key}.pub").split()[:2]))
+    del leaver.billing["vms"][VM.name]
+    assert "unreachable" not in leaver.up()
+    assert (entry(kubectl), secrets(kubectl)) == (None, "")
+    on_vm(lab, f"mv /root/old/* /etc/ssh/ && rmdir /root/old && systemctl restart ssh; rm -f {key}.pub.old")
+    assert difference(before, snapshot(lab)) == []
+
+
 def test_the_whole_stack_goes_with_a_dead_vm_in_it(leaver: Stack, lab: Lab, kubectl: Kubectl) -> None:
     leaver.config["hosts"]["removeUnreachable"] = True
     join(leaver)

@@ -172,7 +172,7 @@ def test_without_a_gateway_over_routes(far: Stack, lab: Lab, kubectl: Kubectl) -
     hold(stack, lab, istiod)
 
     # What would cut off those who set it up is refused before anything changes.
-    seen = f"cat {UNIT} /usr/local/lib/istio-vm-mesh/host; ip -4 route"
+    seen = f"cat {UNIT} /var/lib/istio-vm-mesh/desired; ip -4 route"
     kept = on(lab, FAR.name, seen)
     stack.billing["vms"][FAR.name]["routes"] = [*ROUTES, {"to": "10.77.0.128/25", "via": NODE}]
     refused = stack.run("up")

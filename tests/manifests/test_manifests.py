@@ -97,6 +97,7 @@ def test_each_object_is_a_file_named_by_what_it_is(project: Path, write: Write) 
         "_cluster/namespace_vm-apps.yaml",
         "_cluster/validatingadmissionpolicy.admissionregistration.k8s.io_billing.vm-apps.istio-vm-mesh.yaml",
         "_cluster/validatingadmissionpolicybinding.admissionregistration.k8s.io_billing.vm-apps.istio-vm-mesh.yaml",
+        "istio-system/configmap_billing.vm-apps.istio-vm-mesh.yaml",
         "istio-system/configmap_istio-base.yaml",
         "istio-system/configmap_istio-eastwestgateway.yaml",
         "istio-system/configmap_istiod.yaml",
@@ -126,7 +127,7 @@ def test_the_same_stack_is_the_same_bytes(project: Path, write: Write, capsys: p
     capsys.readouterr()
     assert write() == 0
     assert read(project) == first
-    assert capsys.readouterr().out == "19 objects in out: 0 files written, 0 removed\n"
+    assert capsys.readouterr().out == "20 objects in out: 0 files written, 0 removed\n"
 
 
 def test_a_changed_label_is_a_changed_file(project: Path, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,7 +137,8 @@ def test_a_changed_label_is_a_changed_file(project: Path, write: Write, capsys: 
     assert write(workloads=labelled(app="billing", tier="gold")) == 0
     second = read(project)
     assert [path for path in first if first[path] != second[path]] == [
-        "vm-apps/workloadgroup.networking.istio.io_billing.yaml"
+        "istio-system/configmap_billing.vm-apps.istio-vm-mesh.yaml",
+        "vm-apps/workloadgroup.networking.istio.io_billing.yaml",
     ]
     assert " ~ vm-apps/workloadgroup.networking.istio.io_billing.yaml\n" in capsys.readouterr().out
 

@@ -1,19 +1,23 @@
-"""The real sources: what kubectl and ssh are called with, and what becomes of their answers."""
+"""The real sources: what the cluster and ssh are asked, and what becomes of their answers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from fake_cluster import FakeCluster
 
+from cluster.errors import ApiError
+from hosts import ssh
+from hosts.login import SshTarget
+from hosts.ssh import Answer
 from migration.reader import Page, Sources
 from migration.stack import live_sources
-from observation import reader
-from observation.reader import Answer, Target
 from settings import Settings
+
+CLUSTER = FakeCluster()
 
 
 @pytest.fixture
@@ -22,52 +26,33 @@ def sources() -> Sources:
     stack = SimpleNamespace(
         cluster=SimpleNamespace(kubeconfig=".lab/kubeconfig", context=None),
         workloads={"billing": SimpleNamespace(vms=vms)},
-        connections={name: f"login to {name}" for name in vms},
+        connections={
+            name: SimpleNamespace(
+                port=22, user=f"login to {name}", host_key="", agent=True, agent_socket=None, bastion=None
+            )
+            for name in vms
+        },
     )
-    return live_sources(cast(Settings, stack))
+    return live_sources(cast(Settings, stack), CLUSTER)
 
 
-@pytest.fixture
-def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    tool = tmp_path / "kubectl"
-    tool.touch(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    return tool
-
-
-def test_a_pods_proxy_is_asked_in_its_container(sources: Sources, kubectl: Path) -> None:
-    kubectl.write_text('#!/bin/sh\nprintf %s "$*"\n')
-    assert sources.pod("vm-apps", "billing-7d4b", 5).text == (
-        "--request-timeout=5s --kubeconfig=.lab/kubeconfig exec --namespace=vm-apps billing-7d4b"
-        " --container=istio-proxy -- pilot-agent request GET "
-        r"stats/prometheus?usedonly&filter=^cluster\.inbound\|.*\.upstream_rq_.xx$"
+def test_a_pods_proxy_is_asked_in_its_container(sources: Sources) -> None:
+    command = (
+        r"pilot-agent request GET stats/prometheus?usedonly&filter=^cluster\.inbound\|.*\.upstream_rq_.xx$"
         "|istio_requests_total"
     )
+    CLUSTER.answers = {f"vm-apps/billing-7d4b/istio-proxy: {command}": "a page"}
+    assert sources.pod("vm-apps", "billing-7d4b", 5) == Page(text="a page")
 
 
-@pytest.mark.parametrize(
-    ("script", "why"),
-    [
-        (
-            "echo noise >&2; echo 'command terminated with exit code 1' >&2; exit 1",
-            "command terminated with exit code 1",
-        ),
-        ("sleep 5", "the Kubernetes API did not answer within 0.2 s"),
-    ],
-)
-def test_a_pod_that_gives_no_counters(sources: Sources, kubectl: Path, script: str, why: str) -> None:
-    kubectl.write_text(f"#!/bin/sh\nexec 2>&2\n{script}\n")
-    assert sources.pod("vm-apps", "a", 0.2) == Page(unread=f"kubectl exec: {why}")
-
-
-def test_a_pod_that_is_gone(sources: Sources, kubectl: Path) -> None:
-    kubectl.write_text("#!/bin/sh\necho 'Error from server (NotFound): pods \"a\" not found' >&2\nexit 1\n")
-    assert sources.pod("vm-apps", "a", 5) == Page(unread="is gone")
+def test_a_pod_that_gives_no_counters_says_why(sources: Sources) -> None:
+    CLUSTER.answers = lambda path: ApiError("pod vm-apps/a: pilot-agent did not end within 0.2 s")
+    assert sources.pod("vm-apps", "a", 0.2) == Page(unread="pod vm-apps/a: pilot-agent did not end within 0.2 s")
 
 
 def test_vms_are_asked_as_the_stack_logs_in_to_them(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
-    def ask(targets: Mapping[str, Target], commands: Mapping[str, str], seconds: float) -> dict[str, Answer]:
-        assert {name: (t.address, t.connection) for name, t in targets.items()} == {
+    def ask(targets: Mapping[str, SshTarget], commands: Mapping[str, str], seconds: float) -> dict[str, Answer]:
+        assert {name: (t.vm.host, t.vm.user) for name, t in targets.items()} == {
             name: (f"10.77.0.2{name[-1]}", f"login to {name}") for name in ("billing-1", "billing-2", "billing-3")
         }
         # Quoted for the VM's shell.
@@ -84,7 +69,7 @@ def test_vms_are_asked_as_the_stack_logs_in_to_them(sources: Sources, monkeypatc
         }
         return answers
 
-    monkeypatch.setattr(reader, "ask", ask)
+    monkeypatch.setattr(ssh, "ask", ask)
     assert sources.vms(["billing-1", "billing-2", "billing-3"], 7) == {
         "billing-1": Page(text="a page"),
         "billing-2": Page(unread="ssh to 10.77.0.22:22: connection refused"),
@@ -93,5 +78,5 @@ def test_vms_are_asked_as_the_stack_logs_in_to_them(sources: Sources, monkeypatc
 
 
 def test_without_vms_nobody_is_asked(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(reader, "ask")
+    monkeypatch.delattr(ssh, "ask")
     assert sources.vms([], 7) == {}

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from cluster.errors import ApiError
 from migration.decision import Count, Reason, Refusal, Step, Wanted
 from migration.in_force import ANNOTATION
 from migration.reader import SERVICE_ENTRIES, Migration, Page, Sources, step_of
-from registration.reader import ApiError
 
 HOST = "billing.vm-apps.svc.cluster.local"
 VIRTUAL_SERVICE = f"/apis/networking.istio.io/v1/namespaces/vm-apps/virtualservices/{HOST}"

@@ -1,14 +1,17 @@
 """`python -m registration`: a stack file and a mesh in, a table or JSON and an exit code out."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from api_server import TOKEN, Api, serving
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from cluster.objects import ENTRIES
 from hosts.observe import Certificate, Found
 from observation import reader as reader_of_hosts
 from registration import reader
@@ -47,18 +50,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     monkeypatch.setattr(reader, "tcp_probe", lambda address, port: Reachability(reachable=False, detail="silent"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     return tmp_path
 
 
-def kubectl(project: Path, script: str) -> None:
-    (project / "kubectl").write_text(f"#!/bin/sh\n{script}\n")
-    (project / "kubectl").chmod(0o755)
+@pytest.fixture
+def api(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    (project / "api").mkdir()
+    with serving(project / "api") as running:
+        monkeypatch.setenv("KUBECONFIG", running.kubeconfig({"token": TOKEN}))
+        yield running
 
 
-def mesh(project: Path, *entries: dict[str, Any]) -> None:
-    (project / "entries.json").write_text(json.dumps({"items": entries}))
-    kubectl(project, f"cat {project}/entries.json")
+def mesh(api: Api, *entries: dict[str, Any]) -> None:
+    api.answer(ENTRIES, {"items": entries})
 
 
 ENTRY: dict[str, Any] = {
@@ -73,8 +77,8 @@ ENTRY: dict[str, Any] = {
 STACK = ["--stack-file", "elsewhere/Pulumi.dev.yaml"]
 
 
-def test_all_complete_is_0(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    mesh(project, ENTRY)
+def test_all_complete_is_0(project: Path, api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+    mesh(api, ENTRY)
     assert main(STACK) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[1].split()[:4] == ["billing-1", "vm-apps/billing", "10.77.0.21", "healthy"]
@@ -82,9 +86,9 @@ def test_all_complete_is_0(project: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_one_that_is_not_is_1_and_has_a_reason_and_a_next_step(
-    project: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, api: Api, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mesh(project)
+    mesh(api)
     assert main([*STACK, "--json"]) == 1
     vm = json.loads(capsys.readouterr().out)["vms"]["billing-1"]
     assert (vm["state"], vm["reason"]) == ("unreachable", "silent")
@@ -92,9 +96,9 @@ def test_one_that_is_not_is_1_and_has_a_reason_and_a_next_step(
 
 
 def test_what_has_changed_on_a_host_is_1_and_told_line_by_line(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    project: Path, api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mesh(project, ENTRY)
+    mesh(api, ENTRY)
     drift = ("istio.service - active", "istio.service + inactive")
     certificate = Certificate(serial="0B", not_after="2999-01-01T00:00:00Z")
     found = {
@@ -116,11 +120,11 @@ def test_what_has_changed_on_a_host_is_1_and_told_line_by_line(
     assert capsys.readouterr().err == "vm billing-1 was not looked at: ssh to 10.77.0.21:22: no answer within 9 s\n"
 
 
-def test_no_api_is_1_and_said_on_standard_error(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kubectl(project, "echo 'connection refused' >&2; exit 1")
+def test_no_api_is_1_and_said_on_standard_error(project: Path, api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+    api.answer(ENTRIES, {"message": "etcdserver: request timed out"}, 500)
     assert main(STACK) == 1
     captured = capsys.readouterr()
-    assert captured.err == "error: the Kubernetes API gave no answer: connection refused\n"
+    assert captured.err == "error: the Kubernetes API refused: etcdserver: request timed out\n"
     assert captured.out.splitlines()[-1] == "1 VM: 1 unreachable"
 
 
@@ -131,15 +135,17 @@ def test_a_wrong_stack_file_is_2_with_every_problem(project: Path, capsys: pytes
 
 @pytest.mark.parametrize("broken", ["", "{", "[]"])
 def test_outputs_that_are_not_there_yet_do_no_harm(
-    project: Path, capsys: pytest.CaptureFixture[str], broken: str
+    project: Path, api: Api, capsys: pytest.CaptureFixture[str], broken: str
 ) -> None:
-    mesh(project, ENTRY)
+    mesh(api, ENTRY)
     (project / "outputs.json").write_text(broken)
     assert main([*STACK, "--outputs", "outputs.json"]) == 0
 
 
-def test_the_last_outputs_say_what_only_the_hosts_know(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    mesh(project, ENTRY)
+def test_the_last_outputs_say_what_only_the_hosts_know(
+    project: Path, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mesh(api, ENTRY)
     last = {"address": "10.77.0.21", "state": "healthy", "certificate": {"notAfter": "2999-01-01T00:00:00Z"}}
     (project / "outputs.json").write_text(json.dumps({"registration": {"vms": {"billing-1": last}}}))
     main([*STACK, "--outputs", "outputs.json"])

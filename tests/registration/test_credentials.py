@@ -1,17 +1,15 @@
 """Who needs a new token: decided from what the cluster holds, asked for with as few questions as will do."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
+from cluster.errors import ApiError
+from cluster.objects import ENTRIES
 from registration import credential_reader
 from registration.credential_reader import Sources
 from registration.credentials import (
@@ -24,17 +22,14 @@ from registration.credentials import (
     RAN_OUT,
     RENEW,
     UNUSED,
+    USED,
     VM_LABEL,
     Holder,
-    Request,
     Wanted,
     certificate_seconds,
-    parse,
     secret_name,
 )
 from registration.ladder import DeclaredVm, Reachability
-from registration.pipe import dump
-from registration.reader import ENTRIES, ApiError
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 VM = DeclaredVm(name="billing-1", namespace="vm-apps", workload="billing", address="10.77.0.21", network="net1")
@@ -42,8 +37,11 @@ HOLDER = Holder(vm=VM, identity="spiffe://x at 10.77.0.21")
 FORBIDDEN = 'the Kubernetes API gave no answer: Error from server (Forbidden): secrets is forbidden: User "reader"'
 
 
-def thing(number: int = 1, *, vm: DeclaredVm = VM, hours: float = 30, **annotations: str) -> dict[str, Any]:
-    """A Secret or a mark of a VM's token, made so long ago."""
+def thing(
+    number: int = 1, *, vm: DeclaredVm = VM, hours: float = 30, used: str = "", **annotations: str
+) -> dict[str, Any]:
+    """The Secret of a VM's token, made so long ago."""
+    annotations |= {USED: used} if used else {}
     return {
         "metadata": {
             "name": secret_name(vm.name, number),
@@ -73,12 +71,11 @@ class World:
     def __init__(
         self,
         secrets: Iterable[Mapping[str, Any]] | str = (),
-        marks: Iterable[Mapping[str, Any]] = (),
         entries: Iterable[Mapping[str, Any]] = (),
         istiods: Iterable[Mapping[str, Any]] = (istiod(),),
         answering: bool = True,
     ) -> None:
-        self.objects = {"secrets": secrets, "configmaps": marks, ENTRIES: entries, "pods": istiods}
+        self.objects = {"secrets": secrets, ENTRIES: entries, "pods": istiods}
         self.answering = answering
         self.asked: list[str] = []
         self.probed: list[str] = []
@@ -86,11 +83,11 @@ class World:
     def get(self, path: str) -> Mapping[str, Any]:
         kind = path if path == ENTRIES else path.split("?")[0].rsplit("/", 1)[1]
         self.asked.append(kind)
-        if kind in ("secrets", "configmaps"):
+        if kind == "secrets":
             assert unquote(path) == f"/api/v1/namespaces/vm-apps/{kind}?labelSelector=istio-vm-mesh/vm"
         found = self.objects[kind]
         if isinstance(found, str):
-            raise ApiError(found)
+            raise ApiError(found, status=403 if found == FORBIDDEN else None)
         return {"items": list(found)}
 
     def probe(self, address: str, port: int) -> Reachability:
@@ -98,11 +95,11 @@ class World:
         return Reachability(reachable=self.answering)
 
     def wanted(self, *holders: Holder, minutes: int = 60) -> dict[str, Wanted]:
-        request = Request(holders=holders, token_seconds=60 * minutes)
-        return credential_reader.read(request, Sources(get=self.get, probe=self.probe, now=lambda: NOW))
+        return credential_reader.read(holders, 60 * minutes, Sources(get=self.get, probe=self.probe, now=lambda: NOW))
 
     def one(self, holder: Holder = HOLDER) -> Wanted:
-        return self.wanted(holder)["billing-1"]
+        """Which token a VM is to have, and why."""
+        return replace(self.wanted(holder)["billing-1"], used="", unseen=False)
 
 
 SAME = Wanted(number=1)
@@ -110,7 +107,6 @@ SAME = Wanted(number=1)
 
 def test_a_new_vm_gets_its_first_token() -> None:
     assert World().one() == SAME
-    assert World().one(replace(HOLDER, renew=True)) == SAME
 
 
 def test_a_vm_of_another_name_gets_its_first_token_and_the_plan_says_so() -> None:
@@ -118,9 +114,9 @@ def test_a_vm_of_another_name_gets_its_first_token_and_the_plan_says_so() -> Non
     told = Wanted(number=1, because="its machine is in the mesh as billing-0, which leaves")
     assert World([before]).one() == told
     made = thing(hours=0.1, **{ENTRY: "billing-10.77.0.21-net1", BECAUSE: told.because})
-    assert World([before, made]).one() == World([made], [made]).one() == told, "and goes on to say so"
+    assert World([before, made]).one() == World([made]).one() == told, "and goes on to say so"
     stays = Holder(vm=replace(VM, name="billing-0"), identity=HOLDER.identity)
-    assert World([before]).wanted(HOLDER, stays)["billing-1"] == SAME
+    assert World([before]).wanted(HOLDER, stays)["billing-1"].because == ""
     assert World([thing(vm=replace(VM, name="billing-2"), **{ENTRY: "billing-10.77.0.22-net1"})]).one() == SAME
     assert World([thing(vm=replace(VM, name="billing-2"))]).one() == SAME
 
@@ -128,12 +124,12 @@ def test_a_vm_of_another_name_gets_its_first_token_and_the_plan_says_so() -> Non
 @pytest.mark.parametrize(
     ("world", "what"),
     [
-        (World([thing()], [thing()], [entry()]), "connected"),
-        (World([thing()], [thing()], answering=False), "it could not be brought there"),
-        (World([thing()], [thing()], istiods=[]), "istiod is down"),
-        (World([thing()], [thing()], istiods=[istiod(ready="False")]), "istiod is not ready"),
-        (World([thing()], [thing()], istiods=[istiod(minutes=0.5)]), "istiod has just started"),
-        (World([thing(hours=22.9)], [thing()]), "used, and its certificate holds"),
+        (World([thing(used="r")], entries=[entry()]), "connected"),
+        (World([thing(used="r")], answering=False), "it could not be brought there"),
+        (World([thing(used="r")], istiods=[]), "istiod is down"),
+        (World([thing(used="r")], istiods=[istiod(ready="False")]), "istiod is not ready"),
+        (World([thing(used="r")], istiods=[istiod(minutes=0.5)]), "istiod has just started"),
+        (World([thing(hours=22.9, used="r")]), "used, and its certificate holds"),
         (World([thing(hours=0.9)]), "not used yet, and good"),
         (World([thing(hours=30)], entries=[entry()]), "not confirmed, but connected"),
     ],
@@ -146,29 +142,28 @@ def test_where_there_is_no_need_the_token_stays(world: World, what: str) -> None
 @pytest.mark.parametrize(
     ("world", "because"),
     [
-        (World([thing(hours=23.1)], [thing()]), RAN_OUT),
+        (World([thing(hours=23.1, used="r")]), RAN_OUT),
         (World([thing(hours=1.1)]), UNUSED),
-        (World([thing(hours=1.1)], [thing(vm=replace(VM, namespace="other"))]), UNUSED),
-        (World([thing(2, hours=1.1)], [thing(1)]), UNUSED),
+        (World([thing(2, hours=1.1), thing(1, used="r")]), UNUSED),
     ],
 )
 def test_a_vm_that_is_cut_off_gets_a_new_one_where_it_could_not_come_back(world: World, because: str) -> None:
-    number = 3 if world.objects["secrets"] == [thing(2, hours=1.1)] else 2
+    number = len(list(world.objects["secrets"])) + 1
     assert world.one() == Wanted(number=number, because=because)
     assert world.probed == ["10.77.0.21:22"]
 
 
 def test_a_short_certificate_is_about_to_run_out_at_half_of_its_life() -> None:
     holder = replace(HOLDER, certificate_seconds=120)
-    assert World([thing(hours=61 / 3600)], [thing()]).one(holder).because == RAN_OUT
-    assert World([thing(hours=59 / 3600)], [thing()]).one(holder) == SAME
+    assert World([thing(hours=61 / 3600, used="r")]).one(holder).because == RAN_OUT
+    assert World([thing(hours=59 / 3600, used="r")]).one(holder) == SAME
 
 
 def test_what_the_vm_itself_says_of_its_certificate_goes_first() -> None:
     later, soon = ((NOW + timedelta(hours=hours)).isoformat() for hours in (1.1, 0.9))
-    assert World([thing()], [thing()]).one(replace(HOLDER, certificate_until=later)) == SAME
-    assert World([thing()], [thing()]).one(replace(HOLDER, certificate_until=soon)).because == RAN_OUT
-    assert World([thing()], [thing()], [entry()]).one(replace(HOLDER, bare=True)) == Wanted(number=2, because=BARE)
+    assert World([thing(used="r")]).one(replace(HOLDER, certificate_until=later)) == SAME
+    assert World([thing(used="r")]).one(replace(HOLDER, certificate_until=soon)).because == RAN_OUT
+    assert World([thing(used="r")], entries=[entry()]).one(replace(HOLDER, bare=True)) == Wanted(number=2, because=BARE)
     assert World([thing(hours=0.9)]).one(replace(HOLDER, bare=True)) == SAME, "the token is still good"
     assert World().one(replace(HOLDER, bare=True)) == SAME, "a new VM"
 
@@ -176,18 +171,18 @@ def test_what_the_vm_itself_says_of_its_certificate_goes_first() -> None:
 def test_an_entry_without_a_connection_is_none() -> None:
     gone = entry()
     gone["metadata"]["annotations"] = {"istio.io/disconnectedAt": NOW.isoformat()}
-    assert World([thing()], [thing()], [gone]).one().because == RAN_OUT
+    assert World([thing(used="r")], entries=[gone]).one().because == RAN_OUT
 
 
 def test_a_connection_to_an_istiod_that_is_gone_is_none() -> None:
     stale = entry()
     stale["metadata"]["annotations"]["istio.io/connectedAt"] = (NOW - timedelta(hours=1)).isoformat()
     stale["metadata"]["annotations"]["istio.io/workloadController"] = "istiod-0"
-    world = World([thing()], [thing()], [stale])
+    world = World([thing(used="r")], entries=[stale])
     assert world.one().because == RAN_OUT
     assert world.asked.count("pods") == 1
     stale["metadata"]["annotations"]["istio.io/workloadController"] = "istiod-1"
-    assert World([thing()], [thing()], [stale]).one() == SAME
+    assert World([thing(used="r")], entries=[stale]).one() == SAME
 
 
 def test_another_identity_gets_another_token_whether_it_answers_or_not() -> None:
@@ -210,16 +205,21 @@ def test_a_name_under_renew_counts_once_until_it_has_been_taken_out() -> None:
     assert World([noted]).one(asks) == Wanted(number=3, because=ASKED)
 
 
-def test_a_revoked_token_stays_revoked_until_it_is_asked_for() -> None:
-    """Someone has deleted the Secret."""
-    assert World([], [thing(2, **{BECAUSE: ASKED})]).one() == Wanted(number=2, because=ASKED)
-    assert World([], [thing(2)]).one(replace(HOLDER, renew=True)) == Wanted(number=3, because=ASKED)
+def test_of_a_token_it_is_known_whether_it_was_used_and_of_none_that_none_was_seen() -> None:
+    """A new VM's Secret was not seen, nor one that was deleted by hand, nor any by who may not read them."""
+    assert World([thing(used="r")], entries=[entry()]).wanted(HOLDER)["billing-1"] == Wanted(number=1, used="r")
+    assert World([thing(2, used="r")]).wanted(replace(HOLDER, renew=True))["billing-1"].used == ""
+    for world in (World(), World(FORBIDDEN)):
+        assert world.wanted(HOLDER)["billing-1"] == Wanted(number=1, unseen=True)
+    asks = replace(HOLDER, renew=True)
+    assert World(FORBIDDEN).wanted(asks)["billing-1"] == Wanted(number=1, unseen=True)
+    assert World().wanted(asks)["billing-1"] == Wanted(number=20261121, because=ASKED), "a number that none had"
 
 
 def test_a_secret_that_is_going_is_none() -> None:
     going = thing()
     going["metadata"]["deletionTimestamp"] = NOW.isoformat()
-    assert World([going]).one(replace(HOLDER, renew=True)) == SAME
+    assert World([going]).wanted(HOLDER)["billing-1"].unseen
 
 
 def test_names_that_begin_alike_are_told_apart() -> None:
@@ -230,50 +230,21 @@ def test_names_that_begin_alike_are_told_apart() -> None:
 
 
 def test_it_asks_no_more_than_it_must() -> None:
-    fresh, old, off = World([thing(hours=0.5)]), World([thing()], entries=[entry()]), World([thing()], [thing()])
+    fresh, old, off = World([thing(hours=0.5)]), World([thing()], entries=[entry()]), World([thing(used="r")])
     for world in (fresh, old, off):
         world.one()
     assert fresh.asked == ["secrets"]
     assert old.asked == ["secrets", ENTRIES]
-    assert sorted(off.asked) == sorted({"secrets", ENTRIES, "configmaps", "pods"}), "each once"
+    assert sorted(off.asked) == sorted({"secrets", ENTRIES, "pods"}), "each once"
     many = [replace(HOLDER, vm=replace(VM, name=f"vm-{n}", address=f"10.77.0.{n}")) for n in range(50)]
     world = World([thing(vm=holder.vm) for holder in many], entries=[entry(holder.vm) for holder in many])
     world.wanted(*many)
     assert (len(world.asked), world.probed) == (2, [])
 
 
-def test_who_may_not_read_secrets_sees_what_stands_there() -> None:
-    world = World(FORBIDDEN, [thing(2, **{BECAUSE: ASKED})])
-    assert world.one(replace(HOLDER, renew=True)) == Wanted(number=2, because=ASKED)
-
-
 def test_no_answer_is_an_error() -> None:
     with pytest.raises(ApiError, match="connection refused"):
         World("the Kubernetes API gave no answer: connection refused").one()
-
-
-def test_the_command(tmp_path: Path) -> None:
-    request = Request(holders=(replace(HOLDER, renew=True),), token_seconds=600, kubeconfig="x", context="y")
-    assert parse(dump(request)) == request
-    tool = tmp_path / "kubectl"
-
-    def run(script: str) -> subprocess.CompletedProcess[str]:
-        tool.write_text(f"#!/bin/sh\n{script}\n")
-        tool.chmod(0o755)
-        return subprocess.run(
-            [sys.executable, "-m", "registration.credential_reader"],
-            input=dump(request),
-            capture_output=True,
-            text=True,
-            env={"PATH": f"{tmp_path}:/bin:/usr/bin"},
-            cwd=Path(__file__).parents[2],
-        )
-
-    done = run("echo '{\"items\": []}'")
-    assert json.loads(done.stdout) == {"billing-1": {"number": 1, "because": ""}}
-    done = run("echo 'Unable to connect to the server: no such host' >&2; exit 1")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "the Kubernetes API gave no answer: Unable to connect to the server: no such host\n"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from registration.ladder import DeclaredVm, Evidence, Reachability
 from registration.reader import Sources, read
-from registration.request import Request, evidence_of, report
+from registration.report import evidence_of, report
 
 VM = DeclaredVm(
     name="legacy-1", namespace="vm-apps", workload="billing", address="10.77.0.100", network="net1", static_port=8080
@@ -33,8 +33,7 @@ def seen(entries: list[dict[str, Any]], answer: Reachability, evidence: Evidence
 
     sources = Sources(get=lambda _: {"items": entries}, probe=probe, now=lambda: NOW, sleep=sleep)
     evidence = evidence or evidence_of({"legacy-1-static": "vm-apps/legacy-1"}, preview=False)
-    request = Request(vms=(VM,), evidence={"legacy-1": evidence}, deadline_seconds=60)
-    found, _ = read(request, sources)
+    found, _ = read([VM], {"legacy-1": evidence}, sources, 60)
     assert probed == [("10.77.0.100", 8080)]
     result: dict[str, Any] = found["vms"]["legacy-1"]
     return result
@@ -93,12 +92,10 @@ def test_a_preview_promises_no_certificate() -> None:
 
 def test_it_counts_among_the_others() -> None:
     sources = Sources(get=lambda _: {"items": [ENTRY]}, probe=lambda *_: Reachability(reachable=True), now=lambda: NOW)
-    found, _ = read(
-        Request(vms=(VM, DeclaredVm(name="b", namespace="n", workload="w", address="1")), evidence={}), sources
-    )
+    found, _ = read([VM, DeclaredVm(name="b", namespace="n", workload="w", address="1")], {}, sources)
     assert found["summary"] == {"reachable": 2}
     assert [vm["complete"] for vm in found["vms"].values()] == [True, False]
-    assert report(Request(vms=(), evidence={}), {}) == {"summary": {}, "vms": {}}
+    assert report([], {}, {}) == {"summary": {}, "vms": {}}
 
 
 @pytest.mark.parametrize(
@@ -113,6 +110,6 @@ def test_behind_a_bastion_only_the_bastion_can_be_probed(answers: bool, state: s
         probed.append((address, port))
         return Reachability(reachable=answers, detail="" if answers else f"{address}:{port}: refused")
 
-    found, _ = read(Request(vms=(vm,), evidence={}), Sources(get=lambda _: {"items": []}, probe=probe, now=lambda: NOW))
+    found, _ = read([vm], {}, Sources(get=lambda _: {"items": []}, probe=probe, now=lambda: NOW))
     assert (found["vms"]["b"]["state"], found["vms"]["b"]["reason"]) == (state, reason)
     assert probed == [("10.77.0.9", 2222)]

@@ -7,19 +7,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from api_server import TOKEN, Api, serving
 from settings_samples import HOST_KEY
 from stack_strategies import base, project
 
-from observation.reader import Answer
+from hosts.ssh import Answer
 from settings import Settings, parse
 from settings.traffic_models import HostTraffic
 from verify import judge, plan
+from verify import pod as verify_pod
 from verify.__main__ import main
 from verify.bounds import bounds
 from verify.callers import from_vms
@@ -257,48 +259,58 @@ def test_a_table_ends_with_how_many_are_what() -> None:
     ]
 
 
-KUBECTL = """#!/bin/sh
-echo "$*" >>"$(dirname "$0")/calls"
-case "$*" in *" wait "*|"wait "*) echo "error: timed out" >&2; exit 1 ;; esac
-"""
+POD = f"/api/v1/namespaces/{NAME}/pods/{NAME}"
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    """A cluster in which the pod never becomes ready, and a stack file for it."""
     folder = project(tmp_path)
     (folder / "Pulumi.yaml").write_text("name: istio-vm-mesh\n")
-    config = {f"istio-vm-mesh:{key}": value for key, value in base().items()}
-    (folder / "stack.yaml").write_text(yaml.safe_dump({"config": config}))
-    (folder / "kubectl").write_text(KUBECTL)
-    (folder / "kubectl").chmod(0o755)
+    (folder / "api").mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    return folder
+    with serving(folder / "api") as running:
+        stack = base()
+        stack["cluster"]["kubeconfig"] = running.kubeconfig({"token": TOKEN})
+        stack["cluster"].pop("context", None)
+        (folder / "stack.yaml").write_text(
+            yaml.safe_dump({"config": {f"istio-vm-mesh:{key}": value for key, value in stack.items()}})
+        )
+        for path in ("/api/v1/namespaces", POD.rpartition("/")[0], f"/api/v1/namespaces/{NAME}/services", POD):
+            running.answer(path, {})
+        yield running
 
 
-def calls(folder: Path) -> list[str]:
-    return [line.split()[0] for line in (folder / "calls").read_text().splitlines()]
+def calls(api: Api) -> list[str]:
+    """What was done, but for the looks whether it has worked."""
+    kinds = [f"{one.method} {one.path.rsplit('/', 1)[1]}" for one in api.seen if one.method != "GET"]
+    return [*dict.fromkeys(kinds), *kinds[-1:]]
 
 
-def test_the_pod_goes_although_it_never_came(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+DONE = ["DELETE istio-vm-mesh-verify", "POST namespaces", "POST pods", "POST services", "DELETE istio-vm-mesh-verify"]
+
+
+def test_the_pod_goes_although_it_never_came(
+    api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify_pod, "READY_SECONDS", 0)
     assert main(["--stack-file", "stack.yaml"]) == 1
-    assert capsys.readouterr().err == "error: kubectl wait: error: timed out\n"
-    assert calls(folder) == ["delete", "apply", "wait", "delete"]
+    assert capsys.readouterr().err == ("error: namespace istio-vm-mesh-verify: its pod is not ready after 0 s\n")
+    assert calls(api) == DONE
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_pod_goes_when_it_is_interrupted(folder: Path, number: signal.Signals) -> None:
-    (folder / "kubectl").write_text(KUBECTL.replace("exit 1", "exec sleep 30"))
+def test_the_pod_goes_when_it_is_interrupted(api: Api, number: signal.Signals) -> None:
     argv = [sys.executable, "-m", "verify", "--stack-file", "stack.yaml"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
         end = time.monotonic() + 30
-        while time.monotonic() < end and (not (folder / "calls").exists() or "wait" not in calls(folder)):
+        while time.monotonic() < end and not any(one.path == POD for one in api.seen):
             time.sleep(0.1)
         run.send_signal(number)
         _, said = run.communicate(timeout=20)
     assert (run.returncode, said) == (130, "interrupted; the pod is removed\n")
-    assert calls(folder) == ["delete", "apply", "wait", "delete"]
+    assert calls(api) == DONE
 
 
 def test_too_few_requests_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
