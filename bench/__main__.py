@@ -15,7 +15,21 @@ from typing import Any
 
 from bench import figures, packages
 from bench.machines import Machines
-from bench.measure import AGAIN, BROKEN, JOIN, LOOK, RELABEL, Results
+from bench.measure import (
+    AGAIN,
+    ALL_OUT,
+    BROKEN,
+    JOIN,
+    LOOK,
+    OPERATIONS,
+    RELABEL,
+    REMOVAL,
+    RENEWAL,
+    UPGRADE,
+    Results,
+    Usage,
+    of_state,
+)
 from bench.mesh import Mesh
 from bench.ours import Ours
 from bench.packages import Package
@@ -23,6 +37,7 @@ from bench.rivals.ansible import Ansible
 from bench.rivals.common import Rival, programs
 from bench.rivals.pyinfra import Pyinfra
 from bench.rivals.shell import ParallelShell, Shell
+from bench.simulation import Simulation
 from lab import paths
 from lab.run import environment
 from lab.runtime import VmSpec
@@ -36,31 +51,40 @@ class Bench:
     """One run of the bench."""
 
     def __init__(self, options: argparse.Namespace, cache: Path, folder: Path) -> None:
-        self._options, self._cache = options, cache
-        self._machines = Machines(max(options.sizes), cache)
+        self._options, self._folder = options, folder
+        self._machines = Machines(max([*options.sizes, 1]), cache)
         self._machines.start()
-        env = environment(os.environ)
-        self._mesh = Mesh(env)
+        self._environment = environment(os.environ)
+        self._mesh = Mesh(self._environment)
         self._packages = packages.packages(cache)
-        self._ours = Ours(folder, env)
+        self._ours = Ours(folder, self._environment)
         known: dict[str, Ours | Rival] = {
             self._ours.name: self._ours,
-            Shell.name: Shell(folder, env),
-            ParallelShell.name: ParallelShell(folder, env),
+            Shell.name: Shell(folder, self._environment),
+            ParallelShell.name: ParallelShell(folder, self._environment),
         }
         if {Ansible.name, Pyinfra.name} & set(options.tools):
             installed = programs(cache)
-            known[Ansible.name] = Ansible(folder, env, installed)
-            known[Pyinfra.name] = Pyinfra(folder, env, installed)
+            known[Ansible.name] = Ansible(folder, self._environment, installed)
+            known[Pyinfra.name] = Pyinfra(folder, self._environment, installed)
         self._tools = [known[name] for name in options.tools]
         self.results = Results(options.json, _about(), add=options.add)
 
     def run(self) -> None:
         """Measure everything, everybody in turn, so that the machine's moods concern all alike."""
+        if self._ours in self._tools and ALL_OUT in self._options.operations and self._options.sizes:
+            for repeat in range(self._options.repeat):
+                self._all_out([], repeat)
         for size in self._options.sizes:
             for repeat in range(self._options.repeat):
                 for tool in self._tools:
                     self._round(tool, self._machines.all[:size], repeat)
+                    figures.write(self._options.figures, self.results)
+        if self._options.simulated:
+            with Simulation(self._folder, self._environment, self._mesh, self.results) as simulated:
+                simulated.record(self._machines, self._ours, self._packages[0])
+                for size in self._options.simulated:
+                    simulated.measure(size, self._packages[0])
                     figures.write(self._options.figures, self.results)
 
     def clean(self) -> None:
@@ -80,21 +104,36 @@ class Bench:
         def healthy(**labels: str) -> None:
             self._mesh.await_healthy(tool.namespace, vms, labels)
 
-        steps: list[tuple[str, Any, Any]] = [
-            (JOIN, partial(tool.join, vms), healthy),
-            (AGAIN, partial(tool.again, vms), healthy),
-            (RELABEL, partial(tool.relabel, vms, vms[-1], tier), partial(healthy, **{vms[-1].name: tier})),
-            ("token renewal", partial(tool.renew, vms), healthy),
-            ("upgrade", partial(tool.upgrade, vms, later), partial(self._upgraded, tool.namespace, vms, later)),
-            ("removal", partial(tool.leave, vms), partial(self._mesh.await_gone, tool.namespace, vms)),
-        ]
+        steps: dict[str, tuple[Any, Any]] = {
+            JOIN: (partial(tool.join, vms), healthy),
+            AGAIN: (partial(tool.again, vms), healthy),
+            RELABEL: (partial(tool.relabel, vms, vms[-1], tier), partial(healthy, **{vms[-1].name: tier})),
+            RENEWAL: (partial(tool.renew, vms), healthy),
+            UPGRADE: (partial(tool.upgrade, vms, later), partial(self._upgraded, tool.namespace, vms, later)),
+            REMOVAL: (partial(tool.leave, vms), partial(self._mesh.await_gone, tool.namespace, vms)),
+        }
         if isinstance(tool, Ours):
-            steps.insert(2, (LOOK, partial(tool.look_and_run_again, vms), healthy))
-        for operation, work, verdict in steps:
-            if not self._measure(tool, vms, operation, repeat, work, verdict):
+            steps[LOOK] = partial(tool.look_and_run_again, vms), healthy
+        for operation in [name for name in OPERATIONS if name in steps]:
+            if operation not in (JOIN, REMOVAL, *self._options.operations):
+                continue
+            if not self._measure(tool, vms, operation, repeat, *steps[operation]):
                 break  # what follows would measure something else
-        if isinstance(tool, Ours) and len(vms) >= LEAST_BROKEN:
-            self._broken(tool, vms, repeat)
+            if operation == JOIN and isinstance(tool, Ours):
+                self.results.states.append(of_state(tool.name, [vm.name for vm in vms], repeat, tool.export()))
+        if isinstance(tool, Ours):
+            if ALL_OUT in self._options.operations:
+                self._all_out(vms, repeat)
+            if len(vms) >= LEAST_BROKEN and BROKEN in self._options.operations:
+                self._broken(tool, vms, repeat)
+
+    def _all_out(self, vms: Sequence[VmSpec], repeat: int) -> None:
+        """Take out the mesh, with VMs or without."""
+        self._machines.reset(vms, python=False)
+        self._ours.prepare(self._packages[0])
+        self._ours.join(vms)
+        gone = partial(self._mesh.await_gone, self._ours.namespace, vms)
+        self._measure(self._ours, vms, ALL_OUT, repeat, self._ours.destroy, gone)
 
     def _broken(self, tool: Ours, vms: Sequence[VmSpec], repeat: int) -> None:
         """Let the VMs join of which three are dead, and one has another host key than the stack says."""
@@ -113,10 +152,8 @@ class Bench:
     def _measure(
         self, tool: Ours | Rival, vms: Sequence[VmSpec], operation: str, repeat: int, work: Any, verdict: Any
     ) -> bool:
-        fine = self.results.measure(tool.name, len(vms), operation, repeat, work, verdict)
-        told = f"{self.results.figures[-1].seconds:7.1f} s" if fine else self.results.failures[-1].reason
-        print(f"{len(vms):3} VMs  run {repeat + 1}  {tool.name:16} {operation:24} {told}", file=sys.stderr, flush=True)
-        return fine
+        tool.used = Usage()
+        return self.results.measure(tool.name, len(vms), operation, repeat, work, verdict, tool.used)
 
     def _upgraded(self, namespace: str, vms: Sequence[VmSpec], package: Package) -> None:
         self._mesh.await_healthy(namespace, vms, {})
@@ -135,9 +172,13 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     names = [Ours.name, Shell.name, ParallelShell.name, Ansible.name, Pyinfra.name]
     found = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    found.add_argument("--sizes", type=_numbers, default=[1, 10, 50], help="numbers of VMs (1,10,50)")
+    found.add_argument("--sizes", type=_numbers, default=[1, 2, 10, 50], help="numbers of VMs (1,2,10,50), or none")
     found.add_argument("--repeat", type=int, default=5, help="how often everything is done (5)")
-    found.add_argument("--tools", type=lambda text: text.split(","), default=names, help=f"who ({','.join(names)})")
+    found.add_argument("--tools", type=_names, default=names, help=f"who ({','.join(names)})")
+    found.add_argument(
+        "--operations", type=_operations, default=list(OPERATIONS), help="what, beside join and removal (all)"
+    )
+    found.add_argument("--simulated", type=_numbers, default=[], help="numbers of simulated hosts, as 200,500,1000")
     found.add_argument("--json", type=Path, default=paths.CHECKOUT / "docs/bench.json", help="where results go")
     found.add_argument("--figures", type=Path, default=paths.CHECKOUT / "docs/figures.md", help="where the table goes")
     found.add_argument("--add", action="store_true", help="add to the results that are there, for a bench in portions")
@@ -145,7 +186,17 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]
+    return [int(number) for number in text.split(",") if number]
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _operations(text: str) -> list[str]:
+    if unknown := sorted(set(_names(text)) - set(OPERATIONS)):
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)} (there are: {', '.join(OPERATIONS)})")
+    return _names(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

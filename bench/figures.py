@@ -6,7 +6,19 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.measure import OPERATIONS, OURS, Results, fewest, goals, medians
+from bench.measure import (
+    ALL_OUT,
+    JOIN,
+    OPERATIONS,
+    OURS,
+    SIMULATED,
+    Results,
+    fewest,
+    goals,
+    grouped,
+    medians,
+    slope,
+)
 
 BEGIN, END = "<!-- bench: written by `make bench` -->", "<!-- end of bench -->"
 TITLE = "# Measured figures\n"
@@ -28,28 +40,36 @@ def write(file: Path, results: Results) -> None:
 def _lines(results: Results) -> Iterator[str]:
     about = results.about
     yield (
-        f"Taken on {about['taken']} on {about['machine']}, with the embedded engine; medians. "
+        f"Taken on {about['taken']} on {about['machine']}, with Pulumi's own engine; medians. "
         "Seconds until the mesh says `Healthy` (removal: until the entries are gone); in brackets CPU seconds of the "
-        "tool on the machine that it runs on, which here are also the VMs'. "
+        "tool's own processes where it runs, of Pulumi its plugins and the program with them. The VMs, the cluster and "
+        "the tool share the machine."
     )
-    found = medians(results.figures)
-    for vms in sorted({n for _, n, _ in found}):
+    figures = [figure for figure in results.figures if figure.tool != SIMULATED]
+    found = medians(figures)
+    for vms in sorted({n for _, n, _ in found} - {0}):
         tools = list(dict.fromkeys(tool for tool, n, _ in found if n == vms))
         yield ""
-        runs = fewest(figure for figure in results.figures if figure.vms == vms)
+        runs = fewest(figure for figure in figures if figure.vms == vms)
         yield f"| {_number(vms, 'VM')}, {_number(runs, 'run')} | {' | '.join(tools)} |"
         yield f"|---|{'---|' * len(tools)}"
         for operation in OPERATIONS:
             cells = [found.get((tool, vms, operation)) for tool in tools]
             if any(cells):
                 yield f"| {operation} | {' | '.join(_cell(cell) for cell in cells)} |"
-    met = list(goals(results.figures))
+    alone = found.get((OURS, 0, ALL_OUT))
+    if alone:
+        yield ""
+        yield f"Everything out where there is no VM, the mesh alone: {_cell(alone)}."
+    yield from _costs(results, OURS, "What `istio-vm-mesh` keeps and asks for")
+    met = list(goals(results.figures, results.states))
     if met:
         yield ""
         yield "| goal | met | found |"
         yield "|---|---|---|"
         for goal, fine, what in met:
             yield f"| {goal} | {'yes' if fine else '**no**'} | {what} |"
+    yield from _simulated(results)
     if results.failures:
         yield ""
         yield "Did not succeed:"
@@ -73,6 +93,66 @@ def _lines(results: Results) -> Iterator[str]:
             "it restarts its sidecar or removes it (two seconds, and the other proxies' word that they have forgotten "
             "it), and opens a second connection as proof that the VM can still be reached."
         )
+
+
+def _simulated(results: Results) -> Iterator[str]:
+    figures = [figure for figure in results.figures if figure.tool == SIMULATED]
+    if not figures:
+        return
+    yield ""
+    yield "### Simulated hosts"
+    yield ""
+    yield (
+        "The hosts are one ssh server on as many addresses, which answers every command as a VM of the lab did in the "
+        "same run, and in the time that it took; a host that enrols gets the WorkloadEntry that istiod made for that "
+        "VM, under its own name, as connected and healthy. There are no sidecars and no traffic. Pulumi, its plugins, "
+        "the program, ssh, the API server and istiod are real. What the ssh server uses is not counted, but takes its "
+        "share of the machine."
+    )
+    found = medians(figures)
+    sizes = sorted({figure.vms for figure in figures})
+    yield ""
+    yield f"| {_number(fewest(figures), 'run')} | {' | '.join(f'{n} VMs' for n in sizes)} | a VM more |"
+    yield f"|---|{'---|' * len(sizes)}---|"
+    for operation in OPERATIONS:
+        taken = {n: found[SIMULATED, n, operation] for n in sizes if (SIMULATED, n, operation) in found}
+        if taken:
+            cells = [_cell(taken.get(n)) for n in sizes]
+            yield f"| {operation} | {' | '.join(cells)} | {_slope({n: value[0] for n, value in taken.items()}, 's')} |"
+    yield from _costs(results, SIMULATED)
+
+
+def _costs(results: Results, tool: str, title: str = "") -> Iterator[str]:
+    """Yield rows of what a tool keeps, asks for and needs: a table of its own with a title, else more rows of one."""
+    states = {state.vms: state for state in results.states if state.tool == tool}
+    joins = {n: group for (name, n, what), group in grouped(results.figures).items() if (name, what) == (tool, JOIN)}
+    requests = {n: group[-1].requests for n, group in joins.items() if n and group[-1].requests is not None}
+    peaks = {n: group[-1].peaks for n, group in joins.items() if n}
+    rows: list[tuple[str, dict[int, float], str]] = [
+        ("custom resources a VM", {n: state.resources for n, state in states.items()}, ""),
+        ("KB of state a VM", {n: state.kilobytes for n, state in states.items()}, ""),
+        ("MB of state", {n: state.megabytes for n, state in states.items()}, "MB"),
+        ("API requests a VM, cold join", {n: count / n for n, count in requests.items()}, ""),
+    ]
+    for role in sorted({role for found in peaks.values() for role in found}):
+        values = {n: found[role] for n, found in peaks.items() if role in found}
+        rows.append((f"MiB of memory at most, cold join: {role}", values, "MiB"))
+    sizes = sorted({n for _, values, _ in rows for n in values})
+    if not sizes:
+        return
+    if title:
+        yield ""
+        yield f"| {title} | {' | '.join(_number(n, 'VM') for n in sizes)} | a VM more |"
+        yield f"|---|{'---|' * len(sizes)}---|"
+    for name, values, unit in rows:
+        if values:
+            cells = [f"{values[n]:.4g}" if n in values else "-" for n in sizes]
+            yield f"| {name} | {' | '.join(cells)} | {_slope(values, unit) if unit else ''} |"
+
+
+def _slope(values: dict[int, float], unit: str) -> str:
+    each = slope(values)
+    return "-" if each is None else f"{each:.3f} {unit}"
 
 
 def _number(count: int, what: str) -> str:

@@ -5,34 +5,70 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from bench.measure import Usage
+from lab import paths
 from lab.runtime import VmSpec
 
 WORKLOAD = "bench"
 VERDICT_SECONDS = 120
+API_SECONDS = 120
 LABELS = {"app": WORKLOAD, "version": "v1"}
 PORTS = {"http": 8080}
 PROBE = {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 2}
 NETWORK = "net1"
+QUIET_SECONDS = 10
+"""How long is looked at what the API server answers when nobody works."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Mesh:
     """The lab's cluster by kubectl."""
 
     environment: Mapping[str, str]
 
-    def kubectl(self, *args: str, stdin: str | None = None) -> str:
-        """Run kubectl and return what it prints."""
-        done = subprocess.run(
-            ["kubectl", *args], input=stdin, env=dict(self.environment), capture_output=True, text=True, timeout=120
-        )
+    def kubectl(self, *args: str, stdin: str = "", used: Usage | None = None) -> str:
+        """Run kubectl and return what it prints; for a tool, where its usage is given."""
+        argv = ["kubectl", *args]
+        env = dict(self.environment)
+        if used:
+            done = used.run(argv, stdin=stdin, env=env, cwd=paths.CHECKOUT, seconds=API_SECONDS)
+        else:
+            done = subprocess.run(argv, input=stdin, env=env, capture_output=True, text=True, timeout=API_SECONDS)
         if done.returncode:
             raise RuntimeError(f"kubectl {' '.join(args)}: {done.stderr}")
         return done.stdout
+
+    @contextmanager
+    def counting(self, used: Usage) -> Iterator[None]:
+        """Add to a tool's usage how many requests the API server answers meanwhile, more than when nobody works.
+
+        Those that follow from the tool's, as istiod's own, are among them.
+        """
+        quiet = self._quiet
+        begin, before = time.monotonic(), self._answered()
+        used.aside += time.monotonic() - begin
+        working = time.monotonic()
+        yield
+        end = time.monotonic()
+        more = self._answered() - before - quiet * (end - working)
+        used.requests = round(max(more, 0.0), 1)
+        used.aside += time.monotonic() - end
+
+    @cached_property
+    def _quiet(self) -> float:
+        """Requests a second."""
+        before = self._answered()
+        time.sleep(QUIET_SECONDS)
+        return (self._answered() - before) / QUIET_SECONDS
+
+    def _answered(self) -> float:
+        return answered(self.kubectl("get", "--raw", "/metrics"))
 
     def gateway(self) -> str:
         """Return the address of the east-west gateway."""
@@ -54,11 +90,11 @@ class Mesh:
         found = json.loads(self.kubectl("-n", namespace, "get", "workloadentries", "-o", "json"))["items"]
         return {entry["spec"]["address"]: entry for entry in found}
 
-    def delete_entries(self, namespace: str, addresses: Iterable[str]) -> None:
-        """Delete the entries of addresses, so that VMs register anew."""
+    def delete_entries(self, namespace: str, addresses: Iterable[str], used: Usage) -> None:
+        """Delete the entries of addresses for a tool, so that VMs register anew."""
         names = [f"{WORKLOAD}-{address}-{NETWORK}" for address in addresses]
         if names:
-            self.kubectl("-n", namespace, "delete", "workloadentries", "--ignore-not-found", *names)
+            self.kubectl("-n", namespace, "delete", "workloadentries", "--ignore-not-found", *names, used=used)
 
     def await_healthy(self, namespace: str, vms: Iterable[VmSpec], labels: Mapping[str, str]) -> None:
         """Wait until all VMs are healthy in the mesh, and the named ones bear the label `tier` that they should.
@@ -96,6 +132,12 @@ class Mesh:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"still registered after {VERDICT_SECONDS} s: {', '.join(sorted(left))}")
             time.sleep(0.1)
+
+
+def answered(metrics: str) -> float:
+    """Return how many requests an API server has answered, from its metrics."""
+    lines = (line for line in metrics.splitlines() if line.startswith("apiserver_request_total{"))
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 def group(namespace: str, labels: Mapping[str, str]) -> dict[str, Any]:

@@ -133,7 +133,9 @@ def policy_spec(args: RegistrationGuardArgs) -> dict[str, Any]:
             {
                 "expression": (
                     "variables.entries.size() == 0 || variables.entries.exists(entry, "
-                    f"variables.lines.all(line, {_admitted_by('entry')}) && entry.all(line, {_NOT_MISSING}))"
+                    # istiod adds the group's labels to those of a VM that has not changed yet.
+                    f"variables.lines.all(line, {_admitted_by('entry')} || line in {declared}) && "
+                    f"entry.all(line, {_NOT_MISSING}))"
                 ),
                 "messageExpression": (
                     f"'the VM of workload {args.group} at ' + variables.address + ' registers with ' + "

@@ -23,6 +23,7 @@ _PLURALS = {
     "Deployment": "deployments",
     "ClusterRole": "clusterroles",
     "ClusterRoleBinding": "clusterrolebindings",
+    "WorkloadEntry": "workloadentries",
 }
 
 

@@ -301,6 +301,14 @@ def test_the_guard_knows_what_vms_register_before_they_do_and_forgets_the_rest_a
     assert done["billing-guard-confirmed-patch"].dependency_names == {"billing-1-confirm", "billing-2-confirm"}
 
 
+def test_the_guard_of_a_workload_without_vms_goes_before_the_namespace_that_it_is_in(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    billing = {**STACK["workloads"]["billing"], "vms": {}}
+    monkeypatch.setitem(STACK, "workloads", {**STACK["workloads"], "billing": billing})
+    assert "billing-guard-entries" in run_program()["billing-guard-confirmed-patch"].dependency_names
+
+
 def test_no_secret_stands_where_it_can_be_read(done: Run) -> None:
     secrets = [line for line in PRIVATE_KEY.splitlines() if "PRIVATE KEY" not in line]
     secrets += ["kube-secret"]

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bench.measure import Usage
 from bench.mesh import Mesh, group
 from bench.packages import Package
 from lab import paths
@@ -37,6 +38,7 @@ class Rival:
         self._work = folder / self.namespace
         self._mesh = Mesh(environment)
         self._environment = dict(environment)
+        self.used = Usage()
 
     @property
     def namespace(self) -> str:
@@ -65,7 +67,7 @@ class Rival:
         labelled = json.dumps(group(self.namespace, {"tier": tier}))
         (self._work / f"groups/{changed.name}.json").write_text(labelled)
         self.configure([changed])
-        self._mesh.delete_entries(self.namespace, [changed.address])
+        self._mesh.delete_entries(self.namespace, [changed.address], self.used)
         self.run(vms, [changed])
 
     def renew(self, vms: Sequence[VmSpec]) -> None:
@@ -90,7 +92,7 @@ class Rival:
     def leave(self, vms: Sequence[VmSpec]) -> None:
         """Take all VMs out."""
         self.run_leave(vms)
-        self._mesh.delete_entries(self.namespace, [vm.address for vm in vms])
+        self._mesh.delete_entries(self.namespace, [vm.address for vm in vms], self.used)
         for labelled in self._work.glob("groups/bench-*.json"):
             labelled.unlink()
 
@@ -119,15 +121,7 @@ class Rival:
         self._call(["xargs", "-P", at_once, "-L", "1", str(script)], lines)
 
     def _call(self, argv: Sequence[str], stdin: str = "") -> None:
-        done = subprocess.run(
-            argv,
-            input=stdin,
-            env=self._environment,
-            cwd=self._work,
-            capture_output=True,
-            text=True,
-            timeout=RUN_SECONDS,
-        )
+        done = self.used.run(argv, stdin=stdin, env=self._environment, cwd=self._work, seconds=RUN_SECONDS)
         if done.returncode:
             raise RuntimeError(f"{argv[0]}: {done.stdout[-4000:]}{done.stderr[-4000:]}")
 

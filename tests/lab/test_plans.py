@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
 import pytest
-from stack import PROJECT, Config, Stack, changes, committed_config
+from stack import PROJECT, Config, Kubectl, Stack, changes, committed_config
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -96,6 +96,50 @@ EDITS: dict[str, Callable[[Config], Any]] = {
 }
 
 
+STEPS = ("configure", "secret", "entry", "enrol", "departure", "confirm")
+GUARD = dict.fromkeys(["billing-guard-entries", "billing-guard-confirmed-patch"], "update")
+"""What knows each VM's labels and address."""
+
+
+def of_vms(operation: str, *steps: str, vms: Sequence[str] = ("billing-1", "billing-2")) -> dict[str, str]:
+    """The same for steps of VMs."""
+    return {f"{vm}-{step}": operation for vm in vms for step in steps}
+
+
+def whole(operation: str, vm: str) -> dict[str, str]:
+    """The same for all of a VM."""
+    return {vm: operation} | of_vms(operation, *STEPS, vms=[vm])
+
+
+REGISTERS_ANEW = of_vms("update", "configure", "entry", "enrol", "confirm")
+EXPECTED: dict[str, dict[str, str]] = {
+    "nothing": {},
+    "label": {"billing-group": "update"} | GUARD | REGISTERS_ANEW,
+    "port": {"billing-group": "update"} | REGISTERS_ANEW,
+    "probe": {"billing-group": "update"} | REGISTERS_ANEW,
+    "VM removed": whole("delete", "billing-2") | GUARD,
+    "VM added": whole("create", "billing-9") | GUARD,
+    "VM address": of_vms("replace", *STEPS, vms=["billing-2"]) | GUARD,
+    "VM label": of_vms("update", "configure", "entry", "enrol", "confirm", vms=["billing-2"]) | GUARD,
+    "VM static": {"billing-2-static": "create"} | whole("delete", "billing-2") | GUARD,
+    "VM renewed": {"billing-1-secret": "replace", "billing-1-enrol": "update", "billing-1-confirm": "update"},
+    "VM may leave unreachable": of_vms("update", "departure"),
+    "routes": of_vms("update", "configure"),
+    "one at a time no more": {},
+    "mesh config": dict.fromkeys(["istio-istiod:istio-system/values", "istio-istiod:istio-system/istio"], "update"),
+    "weight": {f"{HOST}-virtual-service": "update"},
+    "traffic rules": dict.fromkeys([f"{HOST}-destination-rule", f"{HOST}-virtual-service"], "update"),
+    "hosts outside": {"other": "create", "other-service-entry": "create"}
+    | dict.fromkeys(["legacy-service-entry", "ingress-shop.example.com-routes"], "update"),
+    "ingress": {"ingress-*.example.com-routes": "create"}
+    | dict.fromkeys(["ingress-shop.example.com-routes", "ingress-gateway"], "update")
+    | {"ingress-chart:istio-system/istio-ingressgateway": "update"},
+    "access": {"shop-namespace-access": "update"}
+    | dict.fromkeys(["istio-system-policies", "istio-system-mutual-tls"], "create")
+    | dict.fromkeys(["store", "store-namespace", "store-policies", "store-namespace-access"], "create"),
+}
+
+
 @pytest.fixture(scope="module")
 def around(dev_stack: Stack) -> Iterator[Stack]:
     """The dev stack with rules, a host outside, an ingress and access policies."""
@@ -110,5 +154,27 @@ def around(dev_stack: Stack) -> Iterator[Stack]:
 def test_an_edit_changes_these_resources_and_none_besides(around: Stack, edit: str) -> None:
     around.config = base_config()
     EDITS[edit](around.config)
-    found = changes(around.preview())
-    assert found == EXPECTED[edit]
+    assert changes(around.preview()) == EXPECTED[edit]
+
+
+def test_a_changed_weight_is_one_update_and_done(around: Stack, kubectl: Kubectl) -> None:
+    around.config = base_config()
+    weigh(around.config, 50)
+    around.up()
+    weights = "jsonpath={.spec.http[0].route[*].weight}"
+    assert kubectl("get", "-n", "vm-apps", "virtualservice", HOST, "-o", weights) == "50 50"
+    assert changes(around.preview()) == {}
+
+
+def test_an_unreachable_vm_takes_nothing_from_the_others_outputs(around: Stack) -> None:
+    around.config = base_config()
+    another_vm(around.config)
+    billing(around.config)["labels"]["version"] = "v9"
+    done = around.run("up")
+    assert done.returncode != 0
+    assert "billing-9-configure" in done.stdout + done.stderr
+    outputs = around.outputs()
+    assert around.states() == {"billing-1": "healthy", "billing-2": "healthy", "billing-9": "unreachable"}
+    assert outputs["registration"]["summary"] == {"healthy": 2, "unreachable": 1}
+    assert all(outputs["registration"]["vms"][vm]["certificate"]["serial"] for vm in ("billing-1", "billing-2"))
+    assert UNKNOWN not in str(outputs)

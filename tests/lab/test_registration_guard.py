@@ -277,26 +277,28 @@ def test_vms_that_a_failed_change_has_not_reached_still_register_as_before(
     stack: Stack, lab: Lab, kubectl: Kubectl
 ) -> None:
     before = spec_of(kubectl)
-    stack.billing["labels"]["team"] = "pay"
+    stack.billing["labels"] |= {"version": "v2", "team": "pay"}
     # The first VM of the wave cannot be changed, so the second is left as it is.
     on_vm(lab, "billing-1", "systemctl stop ssh")
     try:
         failed = stack.run("up")
         assert failed.returncode != 0, failed.stdout
         assert spec_of(kubectl) == before
-        after = {**before, "labels": {**before["labels"], "team": "pay"}}
+        new = {"version": "v2", "service.istio.io/canonical-revision": "v2", "team": "pay"}
+        after = {**before, "labels": {**before["labels"], **new}}
         assert admitted(kubectl, before) == admitted(kubectl, after) == ""
+        assert "label version=v3" in admitted(kubectl, {**after, "labels": {**after["labels"], "version": "v3"}})
 
-        # It loses its entry, and comes back as it is.
+        # It loses its entry, and comes back as it is, but for what is new in its group.
         on_vm(lab, VM, "systemctl stop istio")
         eventually(lambda: entry_of(kubectl) is None, seconds=60, what="istiod forgets the VM")
         on_vm(lab, VM, "systemctl start istio")
         eventually(lambda: healthy(kubectl), seconds=60, what="the VM is back")
-        assert spec_of(kubectl) == before
+        assert spec_of(kubectl) == {**before, "labels": {**before["labels"], "team": "pay"}}
     finally:
         on_vm(lab, "billing-1", "systemctl start ssh")
     stack.up()
-    assert "label team=pay" in admitted(kubectl, before)
+    assert "label version=v1" in admitted(kubectl, before)
     assert admitted(kubectl, after) == ""
 
 
