@@ -62,7 +62,7 @@ ways = arguments.ways_to_istiod(stack, client.get, control_plane, gateway)
 namespaces = {name: VmNamespace(name, args, on_cluster) for name, args in arguments.namespace_args(stack).items()}
 for name, rules in arguments.policies_args(stack, control_plane, namespaces).items():
     Policies(f"{name}-policies", rules, on_cluster)
-asked_workloads = arguments.workloads_args(stack, control_plane, namespaces)
+asked_workloads = arguments.workloads_args(stack, control_plane, namespaces, ways)
 workloads = {name: Workload(name, args, on_cluster) for name, args in asked_workloads.items()}
 for host in stack.traffic:
     TrafficPolicy(host, arguments.policy_args(stack, host, control_plane, namespaces, moves), on_cluster)
@@ -77,9 +77,7 @@ hooks = Hooks()
 machines = {
     name: VirtualMachine(
         name,
-        arguments.machine_args(
-            stack, name, client, hooks, control_plane, ways, namespaces, workloads, tokens, places, found
-        ),
+        arguments.machine_args(stack, name, client, hooks, control_plane, ways, workloads, tokens, places, found),
         on_cluster,
     )
     for workload in stack.workloads.values()

@@ -36,7 +36,7 @@ from settings import Settings, in_cluster_domain, protocol_of, revision_of, rout
 
 
 def workloads_args(
-    stack: Settings, control_plane: Mesh, namespaces: Mapping[str, VmNamespace]
+    stack: Settings, control_plane: Mesh, namespaces: Mapping[str, VmNamespace], ways: Mapping[str, Way]
 ) -> dict[str, WorkloadArgs]:
     """Every workload."""
     return {
@@ -44,13 +44,20 @@ def workloads_args(
             stack,
             control_plane,
             name,
-            workload_args(stack, name, [*control_plane.ready, *namespaces[workload.namespace].ready]),
+            workload_args(
+                stack,
+                name,
+                [*control_plane.ready, *namespaces[workload.namespace].ready],
+                ways[revision_of(stack.istio, workload)].ready,
+            ),
         )
         for name, workload in stack.workloads.items()
     }
 
 
-def workload_args(stack: Settings, name: str, after: Sequence[pulumi.Resource]) -> WorkloadArgs:
+def workload_args(
+    stack: Settings, name: str, after: Sequence[pulumi.Resource], vms_after: Sequence[pulumi.Resource] = ()
+) -> WorkloadArgs:
     """One workload."""
     workload = stack.workloads[name]
     host, service_ports = service_host(name, workload), workload.service.ports if workload.service else {}
@@ -74,6 +81,7 @@ def workload_args(stack: Settings, name: str, after: Sequence[pulumi.Resource]) 
         },
         access=access_of(stack, workload.access, workload.ports),
         after=after,
+        vms_after=vms_after,
     )
 
 
@@ -188,7 +196,6 @@ def machine_args(
     hooks: Hooks,
     control_plane: Mesh,
     ways: Mapping[str, Way],
-    namespaces: Mapping[str, VmNamespace],
     workloads: Mapping[str, Workload],
     wanted: Mapping[str, Wanted],
     turns: Mapping[str, Turn],
@@ -230,7 +237,7 @@ def machine_args(
         confirm_within=stack.hosts.confirm_within,
         remove_unreachable=stack.hosts.remove_unreachable if vm.remove_unreachable is None else vm.remove_unreachable,
         turn=turns[name],
-        after=[*way.ready, *namespaces[stack.workloads[group].namespace].ready, *workload.ready],
+        after=[workload.ready],
     )
 
 

@@ -165,11 +165,10 @@ def departure(
         name,
         create=":",
         delete=text,
-        environment={variable: pulumi.Output.secret(key) for variable, key in keys.items() if key is not None},
+        environment={variable: pulumi.Output.secret(key) for variable, key in keys.items() if key is not None} or None,
         triggers=[address],
         # Else nobody would see what a successful command has to say.
         logging=command.local.Logging.STDERR,
-        add_previous_output_in_env=False,
         opts=opts,
     )
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from cluster.client import Client
 from components.hooks import in_thread
-from components.kubectl import ClusterAccess, delete_entry, kubectl
+from components.kubectl import ClusterAccess, kubectl
 from components.workload import group_of_vm, registration_spec
 from registration.comeback import Seen, configuration_of, next_attempt, seen, why_not
 from registration.credentials import ENTRY, VM_LABEL
@@ -26,7 +26,6 @@ FORGOTTEN_SECONDS = 2
 """How long after an entry's end the mesh may still send requests to its VM: istiod gathers changes for 0.1 s, and tells
 the proxies then (`PILOT_DEBOUNCE_AFTER`)."""
 POLL_SECONDS = 1.0
-ENTRIES = "workloadentries.networking.istio.io"
 _API = "/apis/networking.istio.io/v1"
 
 
@@ -73,7 +72,7 @@ def entry_commands(args: EntryArgs) -> dict[str, Any]:
     spec = registration_spec(group_of_vm(args.group, args.labels))
     return {
         "create": ":",
-        "delete": _delete_if_there(args),
+        "delete": _clear(args),
         "stdin": json.dumps(spec, indent=1, sort_keys=True),
         "triggers": [f"{args.namespace}/{args.name}"],
     }
@@ -81,7 +80,13 @@ def entry_commands(args: EntryArgs) -> dict[str, Any]:
 
 def withdraw(args: EntryArgs) -> str:
     """The command that takes a VM that is to leave out of the mesh, and waits until nobody sends it requests."""
-    return _delete(args, f" && sleep {FORGOTTEN_SECONDS}")
+    return f"{_tools(args)}\n{_delete(args, f' && sleep {FORGOTTEN_SECONDS}')}"
+
+
+def _clear(args: EntryArgs) -> str:
+    """The command that deletes the entry where the VM has registered again while it drained; mostly it has not."""
+    there = "there=$(k get $e --ignore-not-found --output=name) || exit 1"
+    return "\n".join([_tools(args), there, 'if [ -n "$there" ]; then', _delete(args), "fi"])
 
 
 async def leave(client: Client, args: EntryArgs, configuration: str) -> None:
@@ -124,28 +129,20 @@ async def remember_attempt(client: Client, args: EntryArgs, configuration: str) 
     await in_thread(client.patch, args.group_path, {"metadata": {"annotations": note}})
 
 
-def _delete_if_there(args: EntryArgs) -> str:
-    """The command that deletes the entry where the VM has registered again while it drained; mostly it has not."""
-    where = (ENTRIES, args.name, f"--namespace={args.namespace}", "--ignore-not-found", "--output=name")
-    there = kubectl(args.access, "get", *where)
-    return f'there=$({there}) || exit 1\n[ -n "$there" ] || exit 0\n{_delete(args)}'
+def _tools(args: EntryArgs) -> str:
+    """What the commands have in common: how kubectl is called, and the entry."""
+    call = kubectl(args.access, f"--namespace={args.namespace}")
+    return f'k() {{ {call} "$@"; }}; e=workloadentries.networking.istio.io/{args.name}'
 
 
 def _delete(args: EntryArgs, then: str = "") -> str:
     """The command that deletes the entry, and then does the rest, unless another VM of the stack has it by now."""
     same = f'@.metadata.annotations.{ENTRY.replace(".", chr(92) + ".")}=="{args.name}"'
-    heirs = kubectl(
-        args.access,
-        "get",
-        "secrets",
-        f"--namespace={args.namespace}",
-        f"--selector={VM_LABEL},{VM_LABEL}!={args.vm}",
-        f"--output=jsonpath={{.items[?({same})].metadata.labels.{VM_LABEL}}}",
-    )
-    delete = delete_entry(args.access, name=args.name, namespace=args.namespace)
+    others = f"-l {VM_LABEL},{VM_LABEL}!={args.vm} -o 'jsonpath={{.items[?({same})].metadata.labels.{VM_LABEL}}}'"
     return "\n".join(
         [
-            f"heirs=$({heirs}) || exit 1",
-            f'if [ -z "$heirs" ]; then {delete}{then}; else echo "left alone: it is $heirs by now"; fi',
+            f"heirs=$(k get secrets {others}) || exit 1",
+            'if [ -n "$heirs" ]; then echo "left alone: it is $heirs by now"',
+            f"else k delete $e --ignore-not-found --wait=false{then} || exit 1; fi",
         ]
     )

@@ -31,16 +31,3 @@ def kubectl(access: ClusterAccess, *arguments: str) -> str:
     options += [f"--kubeconfig={access.kubeconfig_path}"] if access.kubeconfig else []
     options += [f"--context={access.context}"] if access.context else []
     return shlex.join(["kubectl", *options, *arguments])
-
-
-def delete_entry(access: ClusterAccess, *, name: str, namespace: str) -> str:
-    """A command that deletes a WorkloadEntry, and is content where there is none."""
-    return kubectl(
-        access,
-        "delete",
-        "workloadentries.networking.istio.io",
-        name,
-        f"--namespace={namespace}",
-        "--ignore-not-found",
-        "--wait=false",
-    )

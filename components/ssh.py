@@ -11,6 +11,14 @@ from typing import Any
 
 import pulumi
 import pulumi_command as command
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_ssh_private_key,
+)
 
 from hosts.login import AGENT_VARIABLE, SshLogin, SshTarget
 
@@ -52,13 +60,24 @@ def connection_args(target: SshTarget, *, outlast: int = 0) -> command.remote.Co
     )
 
 
+def _short(private_key: str) -> str:
+    """The same key in fewer letters, where it can be: it stands in the state twice for each command."""
+    try:
+        key = load_ssh_private_key(private_key.encode(), None)
+    except (ValueError, UnsupportedAlgorithm):
+        return private_key
+    if not isinstance(key, Ed25519PrivateKey):
+        return private_key
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
 def _login(login: SshLogin) -> dict[str, Any]:
     return {
         "host": login.host,
         "port": login.port,
         "user": login.user,
         "host_key": login.host_key,
-        "private_key": None if login.private_key is None else pulumi.Output.secret(login.private_key),
+        "private_key": None if login.private_key is None else pulumi.Output.secret(_short(login.private_key)),
         "agent_socket_path": login.agent_socket,
     }
 

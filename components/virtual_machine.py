@@ -167,4 +167,4 @@ def _on_host(name: str, args: VirtualMachineArgs, outlast: int = 0, **inputs: An
 
 def _local(name: str, **inputs: Any) -> command.local.Command:
     """A command where Pulumi runs."""
-    return command.local.Command(name, logging=command.local.Logging.NONE, add_previous_output_in_env=False, **inputs)
+    return command.local.Command(name, logging=command.local.Logging.NONE, **inputs)

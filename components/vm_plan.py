@@ -83,7 +83,7 @@ class VirtualMachineArgs:
     turn: Turn | None = None
     """Its place in the order in which VMs change; None: it waits for nobody."""
     after: Sequence[pulumi.Resource] = ()
-    """What must be there first, and outlive the VM: gateway, namespace, WorkloadGroup."""
+    """What must be there first, and outlive the VM: the WorkloadGroup, which waits for the rest."""
 
     @property
     def namespace(self) -> str:

@@ -66,6 +66,8 @@ class WorkloadArgs:
     """Who may reach it; None: everybody."""
     after: Sequence[pulumi.Resource] = ()
     """What must be there first: the control plane and the namespace."""
+    vms_after: Sequence[pulumi.Resource] = ()
+    """What must be there before a VM registers besides: the way to istiod."""
 
 
 def workload_group(name: str, args: WorkloadArgs) -> dict[str, Any]:
@@ -192,8 +194,8 @@ class Workload(pulumi.ComponentResource):
     """Name under which the mesh reaches it."""
     group: dict[str, Any]
     """Manifest of the WorkloadGroup."""
-    ready: tuple[pulumi.Resource, ...]
-    """What must be there before a VM registers, and so takes traffic."""
+    ready: pulumi.Resource
+    """What must be there before a VM registers, and so takes traffic; the last of all that must."""
     guard: RegistrationGuardArgs | None
     """What its VMs may register as; None for anything."""
     static_steps: Mapping[str, Mapping[str, pulumi.Output[Any]]]
@@ -203,7 +205,6 @@ class Workload(pulumi.ComponentResource):
         super().__init__("istiovm:index:Workload", name, None, opts)
         child = pulumi.ResourceOptions(parent=self, depends_on=list(args.after))
         self.group = workload_group(name, args)
-        group = istio_object(f"{name}-group", self.group, child)
         if args.host is not None and args.service_entry:
             manifest = service_entry(name, service_entry_args(name, args, args.host))
             istio_object(f"{name}-service-entry", manifest, child)
@@ -218,7 +219,9 @@ class Workload(pulumi.ComponentResource):
         guards = [] if self.guard is None else [_guard(name, self.guard, self)]
         self.identity = spiffe_identity(args)
         self.host = args.host
-        self.ready = (group, *policies, *(part for guard in guards for part in guard.ready))
+        # One resource that stands for all that VMs wait for: they would name each of them in the state.
+        before = [*args.after, *args.vms_after, *policies, *(part for guard in guards for part in guard.ready)]
+        self.ready = istio_object(f"{name}-group", self.group, pulumi.ResourceOptions(parent=self, depends_on=before))
         self.register_outputs({"identity": self.identity, "host": self.host})
 
 

@@ -273,8 +273,9 @@ def test_istios_kinds_wait_for_the_control_plane_that_validates_them(done: Run) 
 
 
 def test_a_vm_waits_for_its_group_and_the_way_to_istiod(done: Run) -> None:
-    assert {"billing-group", "east-west-chart", "east-west-istiod", "east-west-istiod-routes", "vm-apps-billing"} <= (
-        done["billing-1-configure"].dependency_names
+    assert done["billing-1-configure"].dependency_names == {"billing-group"}
+    assert {"east-west-chart", "east-west-istiod", "east-west-istiod-routes", "vm-apps-billing"} <= (
+        done["billing-group"].dependency_names
     )
 
 
@@ -296,7 +297,7 @@ def test_the_guard_knows_what_vms_register_before_they_do_and_forgets_the_rest_a
     assert lines[:-3] == [f"label {key}={value}" for key, value in sorted(registered.items())]
     assert lines[-3:] == ["network=net1", "serviceAccount=billing", "locality="]
     assert "CLOUD_PLATFORM='none'" in files, "else a cloud would say where the VM is"
-    assert "billing-guard-entries" in done["billing-2-configure"].dependency_names
+    assert "billing-guard-entries" in done["billing-group"].dependency_names
     assert done["billing-guard-confirmed-patch"].dependency_names == {"billing-1-confirm", "billing-2-confirm"}
 
 

@@ -115,14 +115,14 @@ def test_what_an_entry_takes_from_its_group_shows_in_a_plan() -> None:
     assert json.loads(inputs["stdin"])["labels"] == {"app": "billing", "version": "v2"}
     assert inputs["triggers"] == ["vm-apps/billing-10.77.0.21-net1"]
     assert inputs["create"] == ":"
-    assert " delete workloadentries.networking.istio.io billing-10.77.0.21-net1 " in inputs["delete"]
+    assert "e=workloadentries.networking.istio.io/billing-10.77.0.21-net1\n" in inputs["delete"]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Any:
     """Run a command; kubectl prints what it is told to for each of its verbs, and notes how it was called."""
     (tmp_path / "kubectl").write_text(
-        f'#!/bin/sh\nverb=$2\necho "$@" >>{tmp_path}/calls\ncat {tmp_path}/$verb 2>/dev/null\n'
+        f'#!/bin/sh\nfor verb; do case $verb in get | delete) break ;; esac; done\necho "$@" >>{tmp_path}/calls\ncat {tmp_path}/$verb 2>/dev/null\n'
         f"[ ! -e {tmp_path}/down ]\n"
     )
     (tmp_path / "sleep").write_text(f"#!/bin/sh\necho sleep $1 >>{tmp_path}/calls\n")
@@ -144,14 +144,14 @@ def test_a_vm_that_leaves_is_forgotten_before_its_sidecar_stops(run: Any) -> Non
     code, _, calls = run(withdraw(place()))
     assert code == 0
     assert calls.splitlines()[-1] == "sleep 2"
-    assert " delete workloadentries.networking.istio.io billing-10.77.0.21-net1 " in calls
+    assert " delete workloadentries.networking.istio.io/billing-10.77.0.21-net1 " in calls
 
 
 def test_an_entry_that_came_again_while_its_vm_drained_goes_after_that(run: Any) -> None:
     delete = entry_commands(place())["delete"]
     code, _, calls = run(delete)
     assert (code, len(calls.splitlines())) == (0, 1), "mostly there is none, and one question shows it"
-    assert " get workloadentries.networking.istio.io billing-10.77.0.21-net1 " in calls
+    assert " get workloadentries.networking.istio.io/billing-10.77.0.21-net1 " in calls
 
 
 def test_an_entry_that_is_another_vms_by_now_stays(run: Any) -> None:
@@ -159,7 +159,7 @@ def test_an_entry_that_is_another_vms_by_now_stays(run: Any) -> None:
         code, printed, calls = run(command, get="billing-x")
         assert (code, printed) == (0, "left alone: it is billing-x by now\n")
         assert " delete " not in calls
-        assert "--selector=istio-vm-mesh/vm,istio-vm-mesh/vm!=billing-1" in calls
+        assert "-l istio-vm-mesh/vm,istio-vm-mesh/vm!=billing-1 " in calls
 
 
 def test_nothing_is_deleted_where_the_cluster_gives_no_answer(run: Any, tmp_path: Path) -> None:

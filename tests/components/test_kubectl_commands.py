@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.kubectl import ClusterAccess, delete_entry, kubectl
+from components.kubectl import ClusterAccess, kubectl
 
 LAB = ClusterAccess(kubeconfig=".lab/kubeconfig", context="lab")
 
@@ -18,10 +18,3 @@ def test_kubectl_names_the_cluster_and_quotes() -> None:
 def test_a_home_folder_is_found_though_the_path_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
     assert "--kubeconfig=/home/someone/.kube/x" in kubectl(ClusterAccess(kubeconfig="~/.kube/x"), "version")
-
-
-def test_delete_entry() -> None:
-    assert delete_entry(ClusterAccess(), name="billing-10.77.0.21-net1", namespace="vm-apps") == (
-        "kubectl --request-timeout=20s delete workloadentries.networking.istio.io billing-10.77.0.21-net1 "
-        "--namespace=vm-apps --ignore-not-found --wait=false"
-    )

@@ -161,7 +161,8 @@ def test_a_vm_that_is_locked_out_is_dialled_until_it_has_taken_that_back() -> No
 
 
 def test_nothing_logs_and_no_output_goes_into_an_environment(done: Run) -> None:
-    for step in ("configure", "entry", "enrol", "confirm"):
+    assert done["billing-1-entry"].inputs["logging"] == "none"
+    for step in ON_HOST:
         inputs = done[f"billing-1-{step}"].inputs
         assert (inputs["logging"], inputs["addPreviousOutputInEnv"]) == ("none", False)
 
@@ -274,11 +275,11 @@ def test_a_vm_says_with_which_configuration_it_registers() -> None:
 
 def test_a_vm_that_leaves_is_out_of_the_mesh_before_its_sidecar_stops(done: Run) -> None:
     delete = done["billing-1-departure"].inputs["delete"]
-    assert "delete workloadentries.networking.istio.io billing-10.77.0.21-net1" in delete
+    assert "e=workloadentries.networking.istio.io/billing-10.77.0.21-net1\n" in delete
     assert "&& sleep 2" in delete
     assert "billing-1-enrol" in done["billing-1-departure"].dependency_names, "deleted before what stops the sidecar"
     # It may register again while it drains.
-    assert "delete workloadentries" in done["billing-1-entry"].inputs["delete"]
+    assert "k delete $e " in done["billing-1-entry"].inputs["delete"]
     assert "billing-1-entry" in done["billing-1-enrol"].dependency_names, "deleted after what stops the sidecar"
 
 
