@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from registration.request import Request, report
 
 import arguments
 from registration.ladder import DeclaredVm, Evidence, State, VmState
+from registration.report import report
 from settings import Settings, StackConfig, from_stack_file
 from settings.yaml_text import load_yaml
 
@@ -81,7 +81,7 @@ def test_the_labs_stack(tmp_path: Path) -> None:
         "billing-2": "10.77.0.22",
     }
     # The lab's proxy is Envoy's core build: everything that needs Istio's own extensions must be off.
-    values = arguments.control_plane_args(settings).values
+    values = arguments.control_plane_args(settings, lambda path: None).values
     assert values["telemetry"] == {"enabled": False}
     assert values["env"] == {
         "PILOT_ENABLE_METADATA_EXCHANGE": "false",
@@ -136,8 +136,8 @@ def test_the_outputs_reference_has_every_key_of_a_vms_report() -> None:
     vm = DeclaredVm(name="a", namespace="n", workload="w", address="10.0.0.1")
     certificate = {"serial": "1", "notAfter": "2030-01-01T00:00:00Z", "spiffe": "spiffe://x"}
     static = DeclaredVm(name="b", namespace="n", workload="w", address="10.0.0.2", static_port=80)
-    request = Request(vms=(vm, static), evidence={"a": Evidence(confirmed={"certificate": certificate})})
-    vms = report(request, {name: VmState(state=State.HEALTHY) for name in ("a", "b")})["vms"]
+    evidence = {"a": Evidence(confirmed={"certificate": certificate})}
+    vms = report([vm, static], evidence, {name: VmState(state=State.HEALTHY) for name in ("a", "b")})["vms"]
     told = vms["b"] | vms["a"]
     section = text.split("## `registration.vms.<name>`")[1].split("##")[0]
     keys = [key for cell in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for key in re.findall(r"`(\w+)`", cell)]

@@ -19,7 +19,8 @@ from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
-from lab.engine.providers.kube_client import ApiError, KubeClient
+from kubernetes import config, dynamic
+from kubernetes.client.exceptions import ApiException
 from made_objects import asked_by, texts
 from stack import PROJECT, Kubectl, Stack
 from stack_strategies import NAMESPACES, Config, base, project, pruned
@@ -42,6 +43,9 @@ KINDS = {"DestinationRule", "Gateway", "ServiceEntry", "VirtualService", "Worklo
 KINDS |= {"AuthorizationPolicy", "MutatingWebhookConfiguration", "Namespace", "PeerAuthentication", "Secret", "Service"}
 KINDS |= {"ServiceAccount", "ValidatingAdmissionPolicy"}
 """What this project makes."""
+
+
+Client = dynamic.DynamicClient
 
 
 @dataclass
@@ -75,35 +79,42 @@ def unit_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UnitTests]:
 
 
 @pytest.fixture(scope="module")
-def client(joined: Stack, kubectl: Kubectl) -> Iterator[KubeClient]:
+def client(joined: Stack, kubectl: Kubectl) -> Iterator[Client]:
     """The API server, with namespaces in which there is nothing."""
     spaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in NAMESPACES]
     objects = json.dumps({"apiVersion": "v1", "kind": "List", "items": spaces})
     kubectl("apply", "-f", "-", stdin=objects)
-    yield KubeClient(str(PROJECT / ".lab/kubeconfig"), None)
+    yield Client(config.new_client_from_config(str(PROJECT / ".lab/kubeconfig")))
     kubectl("delete", "namespace", *NAMESPACES, "--wait=false")
 
 
-def refusal(client: KubeClient, obj: dict[str, Any]) -> str:
+def refusal(client: Client, obj: dict[str, Any]) -> str:
     """What the server says against an object, as it would in a run, but with unknown fields an error.
 
     An object of a namespace that is not there, or in which there may be one of its name, is tried in another one:
     whether it is right does not depend on where it is.
     """
-    kind = client.kind(obj["apiVersion"], obj["kind"])
+    kind = client.resources.get(api_version=obj["apiVersion"], kind=obj["kind"])
     metadata = obj["metadata"]
     if metadata.get("namespace", THERE[0]) not in THERE:
         obj = {**obj, "metadata": (metadata := {**metadata, "namespace": NAMESPACES[0]})}
-    query = {"fieldManager": "agreement", "force": "true", "fieldValidation": "Strict", "dryRun": "All"}
-    url = kind.url(metadata.get("namespace"), metadata["name"])
     try:
-        client.request("PATCH", url, query=query, body=obj, content_type="application/apply-patch+yaml")
-    except ApiError as error:
-        return str(error)
+        client.server_side_apply(
+            kind,
+            body=obj,
+            name=metadata["name"],
+            namespace=metadata.get("namespace"),
+            field_manager="agreement",
+            force_conflicts=True,
+            dry_run="All",
+            query_params=[("fieldValidation", "Strict")],
+        )
+    except ApiException as error:
+        return str(json.loads(error.body)["message"])
     return ""
 
 
-def judged(client: KubeClient, objects: Mapping[str, str]) -> list[str]:
+def judged(client: Client, objects: Mapping[str, str]) -> list[str]:
     """Every object that the server refuses, with what makes it."""
     with ThreadPoolExecutor(8) as pool:
         said = pool.map(lambda text: refusal(client, json.loads(text)), objects)
@@ -120,7 +131,7 @@ def kinds(objects: Mapping[str, str]) -> Counter[str]:
 
 @pytest.mark.usefixtures("unit_tests")
 def test_generated_stacks_are_refused_with_paths_or_accepted_by_istio(
-    client: KubeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project(tmp_path))
     objects: dict[str, str] = {}
@@ -169,7 +180,7 @@ def test_generated_stacks_are_refused_with_paths_or_accepted_by_istio(
     assert not wrong, f"{len(wrong)} of {len(objects)} objects:\n" + "\n\n".join(wrong[:20])
 
 
-def test_objects_of_unit_tests_are_accepted(client: KubeClient, unit_tests: UnitTests) -> None:
+def test_objects_of_unit_tests_are_accepted(client: Client, unit_tests: UnitTests) -> None:
     objects = unit_tests.objects()
     found = kinds(objects)
     assert set(found) >= KINDS, found
@@ -178,7 +189,7 @@ def test_objects_of_unit_tests_are_accepted(client: KubeClient, unit_tests: Unit
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_stack_files_are_accepted(client: KubeClient, file: Path) -> None:
+def test_stack_files_are_accepted(client: Client, file: Path) -> None:
     objects = texts(asked_by(from_stack_file(file, PROJECT / "Pulumi.yaml")))
     assert kinds(dict.fromkeys(objects, ""))["WorkloadGroup"]
     assert judged(client, dict.fromkeys(objects, file.name)) == []
@@ -186,7 +197,7 @@ def test_stack_files_are_accepted(client: KubeClient, file: Path) -> None:
 
 @pytest.mark.parametrize("preset", get_args(Istio.model_fields["preset"].annotation))
 def test_charts_of_presets_are_accepted(
-    client: KubeClient,
+    client: Client,
     lab_environment: Mapping[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -207,7 +218,7 @@ def test_charts_of_presets_are_accepted(
     assert judged(client, objects) == []
 
 
-def test_the_server_refuses_what_is_wrong(client: KubeClient) -> None:
+def test_the_server_refuses_what_is_wrong(client: Client) -> None:
     """The counter-check: both the schemas and the webhook are asked."""
     rule = {
         "apiVersion": "networking.istio.io/v1",

@@ -12,7 +12,7 @@ from authorities import Made, make, put
 from cryptography import x509
 from stack import Kubectl, Stack, changes, eventually
 
-from lab.paths import STATE
+from lab.paths import PULUMI
 from lab.runtime import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(420)]
@@ -80,7 +80,7 @@ def test_vms_chain_to_the_root_of_ones_own_and_to_the_next_one(
     key = base64.b64decode(held).decode()
     for line in (key.splitlines()[1], held[:60]):
         assert line not in printed
-        for file in STATE.rglob("*"):
+        for file in PULUMI.rglob("*"):
             assert not file.is_file() or line not in file.read_text(errors="replace"), file
 
     # Another root, in the three steps of docs/control-plane.md: nothing is cut off, as istiod is trusted in each.

@@ -113,7 +113,7 @@ def test_remote_has_no_istiod_but_leads_to_the_one_elsewhere(lab_environment: di
 
 
 def test_the_lab_runs_its_preset(joined: Stack, kubectl: Kubectl) -> None:
-    args = arguments.control_plane_args(from_stack_file(PROJECT / "Pulumi.dev.yaml"))
+    args = arguments.control_plane_args(from_stack_file(PROJECT / "Pulumi.dev.yaml"), lambda path: None)
     assert args.values == layered(PRESETS["lab"].istiod, {"meshConfig": {"accessLogFile": "/dev/stdout"}})
     container = "{.spec.template.spec.containers[0].env}"
     env = kubectl("-n", "istio-system", "get", "deploy", "istiod", "-o", f"jsonpath={container}")
