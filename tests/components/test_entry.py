@@ -121,8 +121,9 @@ def test_what_an_entry_takes_from_its_group_shows_in_a_plan() -> None:
 @pytest.fixture
 def run(tmp_path: Path) -> Any:
     """Run a command; kubectl prints what it is told to for each of its verbs, and notes how it was called."""
+    find_verb = "for verb; do case $verb in get | delete) break ;; esac; done"
     (tmp_path / "kubectl").write_text(
-        f'#!/bin/sh\nfor verb; do case $verb in get | delete) break ;; esac; done\necho "$@" >>{tmp_path}/calls\ncat {tmp_path}/$verb 2>/dev/null\n'
+        f'#!/bin/sh\n{find_verb}\necho "$@" >>{tmp_path}/calls\ncat {tmp_path}/$verb 2>/dev/null\n'
         f"[ ! -e {tmp_path}/down ]\n"
     )
     (tmp_path / "sleep").write_text(f"#!/bin/sh\necho sleep $1 >>{tmp_path}/calls\n")

@@ -16,7 +16,6 @@ from stack import PROJECT, Kubectl, Stack
 import arguments
 from cluster.client import ApiError, Client
 from components.control_plane import certificate_digest
-from components.credential import AUDIENCE
 from components.entry import EntryArgs, entry_commands, withdraw
 from components.kubectl import ClusterAccess
 from components.presets import PRESETS
@@ -36,6 +35,10 @@ OWN: dict[str, Any] = {
     "network": "net1",
     "revision": "",
 }
+
+
+def client() -> Client:
+    return Client.connect(str(PROJECT / ".lab/kubeconfig"))
 
 
 def shell(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -97,21 +100,26 @@ def test_a_token_is_short_for_istiods_ca_only_and_bound_to_the_vms_secret(joined
     secret = json.loads(kubectl("get", "secret", name, "-n", "vm-apps", "-o", "json"))
     assert not secret.get("data")
     uid = secret["metadata"]["uid"]
-    client = Client.connect(str(PROJECT / ".lab/kubeconfig"), None)
-
-    def minted(uid: str) -> str:
-        return client.create_token("vm-apps", "billing", audience=AUDIENCE, seconds=3600, secret=name, secret_uid=uid)
-
-    payload = minted(uid).split(".")[1]
+    given = {
+        "service_account": "billing",
+        "namespace": "vm-apps",
+        "audience": "istio-ca",
+        "seconds": 3600,
+        "secret": "istio-vm-billing-1",
+    }
+    payload = client().create_token(**given, secret_uid=uid).split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     assert claims["aud"] == ["istio-ca"]
     assert claims["exp"] - claims["iat"] == 3600
     assert claims["kubernetes.io"]["secret"] == {"name": name, "uid": uid}
-    with pytest.raises(ApiError):  # a token must not be bound to another Secret of the same name
-        minted("0000")
+    with pytest.raises(ApiError, match="UID"):  # not to another Secret of the same name
+        client().create_token(**given, secret_uid="0000")
 
 
-def test_an_entry_that_is_not_there_is_deleted_already(lab_environment: dict[str, str]) -> None:
+def test_what_is_not_there_reads_as_nothing_and_is_deleted_already(lab_environment: dict[str, str]) -> None:
+    for namespace in ("default", "no-such-namespace"):
+        assert client().get(f"/api/v1/namespaces/{namespace}/configmaps/nothing") is None
+        client().delete(f"/api/v1/namespaces/{namespace}/configmaps/nothing")
     group = {
         "metadata": {"name": "nothing", "namespace": "default"},
         "spec": {"template": {"network": "net1", "serviceAccount": "nobody"}},
