@@ -85,7 +85,7 @@ machines = {
 }
 for name, workload in workloads.items():
     if workload.guard:
-        steps = [machines[vm].confirmed for vm in stack.workloads[name].meshed_vms] or workload.ready
+        steps = [machines[vm].confirmed for vm in stack.workloads[name].meshed_vms] or [workload.ready]
         ConfirmedEntries(f"{name}-guard-confirmed", workload.guard, steps, on_cluster)
 registration = Registration("registration", arguments.registration_args(stack, client, machines, workloads, found))
 confirmation = Confirmation("confirmation", arguments.confirmation_args(stack, client, gateway, registration.report))

@@ -306,7 +306,9 @@ def test_the_guard_of_a_workload_without_vms_goes_before_the_namespace_that_it_i
 ) -> None:
     billing = {**STACK["workloads"]["billing"], "vms": {}}
     monkeypatch.setitem(STACK, "workloads", {**STACK["workloads"], "billing": billing})
-    assert "billing-guard-entries" in run_program()["billing-guard-confirmed-patch"].dependency_names
+    found = run_program()
+    assert found["billing-guard-confirmed-patch"].dependency_names == {"billing-group"}
+    assert "billing-guard-entries" in found["billing-group"].dependency_names
 
 
 def test_no_secret_stands_where_it_can_be_read(done: Run) -> None:

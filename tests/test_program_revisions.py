@@ -35,8 +35,9 @@ def test_a_vms_files_are_of_its_revision(two: Run) -> None:
         assert f"\n{line}\n" in ledger, line
     assert "canary" not in billing
     assert "concurrency" not in billing
-    assert "istio-istiod-canary" in two["ledger-1-configure"].dependency_names
-    assert "istio-istiod-canary" not in two["billing-1-configure"].dependency_names
+    assert "istio-istiod-canary" in two["ledger-group"].dependency_names
+    assert "istio-istiod-canary" not in two["billing-group"].dependency_names
+    assert two["ledger-1-configure"].dependency_names == {"ledger-group"}
 
 
 def test_the_outputs_say_who_is_where(two: Run) -> None:
