@@ -72,13 +72,13 @@ class Bench:
 
     def run(self) -> None:
         """Measure everything, everybody in turn, so that the machine's moods concern all alike."""
-        if self._ours in self._tools and ALL_OUT in self._options.operations and self._options.sizes:
-            for repeat in range(self._options.repeat):
-                self._all_out([], repeat)
         for size in self._options.sizes:
             for repeat in range(self._options.repeat):
-                for tool in self._tools:
-                    self._round(tool, self._machines.all[:size], repeat)
+                for tool in self._tools if size else [self._ours]:
+                    try:
+                        self._round(tool, self._machines.all[:size], repeat)
+                    except RuntimeError as error:
+                        self.results.fail(tool.name, size, "what lies between", repeat, error)
                     figures.write(self._options.figures, self.results)
         if self._options.simulated:
             with Simulation(self._folder, self._environment, self._mesh, self.results) as simulated:
@@ -98,40 +98,48 @@ class Bench:
         """Let one tool take the same VMs from fresh to gone."""
         now, later = self._packages
         self._machines.reset(vms, python=tool.python)
-        tool.prepare(now)
+        self._ours.prepare(now)
+        if isinstance(tool, Rival):
+            tool.prepare(now)
         tier = f"bench-{repeat}"
 
-        def healthy(**labels: str) -> None:
-            self._mesh.await_healthy(tool.namespace, vms, labels)
+        def healthy() -> None:
+            self._mesh.await_healthy(tool.namespace, vms, {})
 
         steps: dict[str, tuple[Any, Any]] = {
             JOIN: (partial(tool.join, vms), healthy),
             AGAIN: (partial(tool.again, vms), healthy),
-            RELABEL: (partial(tool.relabel, vms, vms[-1], tier), partial(healthy, **{vms[-1].name: tier})),
+            RELABEL: (
+                lambda: tool.relabel(vms, vms[-1], tier),
+                lambda: self._mesh.await_healthy(tool.namespace, vms, {vms[-1].name: tier}),
+            ),
             RENEWAL: (partial(tool.renew, vms), healthy),
             UPGRADE: (partial(tool.upgrade, vms, later), partial(self._upgraded, tool.namespace, vms, later)),
             REMOVAL: (partial(tool.leave, vms), partial(self._mesh.await_gone, tool.namespace, vms)),
         }
         if isinstance(tool, Ours):
             steps[LOOK] = partial(tool.look_and_run_again, vms), healthy
-        for operation in [name for name in OPERATIONS if name in steps]:
-            if operation not in (JOIN, REMOVAL, *self._options.operations):
+        for operation in [name for name in OPERATIONS if name in steps and vms]:
+            if operation not in (JOIN, *self._options.operations):
                 continue
             if not self._measure(tool, vms, operation, repeat, *steps[operation]):
                 break  # what follows would measure something else
             if operation == JOIN and isinstance(tool, Ours):
                 self.results.states.append(of_state(tool.name, [vm.name for vm in vms], repeat, tool.export()))
-        if isinstance(tool, Ours):
-            if ALL_OUT in self._options.operations:
-                self._all_out(vms, repeat)
-            if len(vms) >= LEAST_BROKEN and BROKEN in self._options.operations:
-                self._broken(tool, vms, repeat)
+        joined = not vms or REMOVAL not in self._options.operations
+        if isinstance(tool, Ours) and ALL_OUT in self._options.operations:
+            self._all_out(vms, repeat, joined=joined)
+        elif joined:
+            tool.leave(vms)
+        if isinstance(tool, Ours) and len(vms) >= LEAST_BROKEN and BROKEN in self._options.operations:
+            self._broken(tool, vms, repeat)
 
-    def _all_out(self, vms: Sequence[VmSpec], repeat: int) -> None:
-        """Take out the mesh, with VMs or without."""
-        self._machines.reset(vms, python=False)
-        self._ours.prepare(self._packages[0])
-        self._ours.join(vms)
+    def _all_out(self, vms: Sequence[VmSpec], repeat: int, *, joined: bool) -> None:
+        """Take out the mesh, with the VMs that have joined, or join for that."""
+        if not joined:
+            self._machines.reset(vms, python=False)
+            self._ours.prepare(self._packages[0])
+            self._ours.join(vms)
         gone = partial(self._mesh.await_gone, self._ours.namespace, vms)
         self._measure(self._ours, vms, ALL_OUT, repeat, self._ours.destroy, gone)
 
@@ -172,16 +180,17 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     names = [Ours.name, Shell.name, ParallelShell.name, Ansible.name, Pyinfra.name]
     found = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    found.add_argument("--sizes", type=_numbers, default=[1, 2, 10, 50], help="numbers of VMs (1,2,10,50), or none")
+    found.add_argument(
+        "--sizes", type=_numbers, default=[0, 1, 2, 10, 50], help="numbers of VMs (0,1,2,10,50; 0: the mesh alone)"
+    )
     found.add_argument("--repeat", type=int, default=5, help="how often everything is done (5)")
     found.add_argument("--tools", type=_names, default=names, help=f"who ({','.join(names)})")
-    found.add_argument(
-        "--operations", type=_operations, default=list(OPERATIONS), help="what, beside join and removal (all)"
-    )
+    found.add_argument("--operations", type=_operations, default=list(OPERATIONS), help="what, beside joining (all)")
     found.add_argument("--simulated", type=_numbers, default=[], help="numbers of simulated hosts, as 200,500,1000")
     found.add_argument("--json", type=Path, default=paths.CHECKOUT / "docs/bench.json", help="where results go")
     found.add_argument("--figures", type=Path, default=paths.CHECKOUT / "docs/figures.md", help="where the table goes")
     found.add_argument("--add", action="store_true", help="add to the results that are there, for a bench in portions")
+    found.add_argument("--leave", action="store_true", help="leave the lab as the bench had it, for the next portion")
     return found
 
 
@@ -209,7 +218,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             bench.run()
         finally:
-            bench.clean()
+            if not options.leave:
+                bench.clean()
     return 1 if bench.results.failures else 0
 
 

@@ -153,9 +153,7 @@ class Results:
             work()
             verdict()
         except (RuntimeError, OSError, ValueError, subprocess.TimeoutExpired) as error:
-            self.failures.append(Failure(tool, vms, operation, repeat, str(error)[-2000:]))
-            self.write()
-            self._say(tool, vms, operation, repeat, f"did not succeed: {error}")
+            self.fail(tool, vms, operation, repeat, error)
             return False
         seconds = time.monotonic() - begin - used.aside
         figure = Figure(tool, vms, operation, repeat, round(seconds, 2), round(used.cpu, 2), used.requests, used.peaks)
@@ -163,6 +161,12 @@ class Results:
         self.write()
         self._say(tool, vms, operation, repeat, f"{seconds:7.1f} s")
         return True
+
+    def fail(self, tool: str, vms: int, operation: str, repeat: int, error: Exception) -> None:
+        """Note that something did not succeed."""
+        self.failures.append(Failure(tool, vms, operation, repeat, str(error)[-2000:]))
+        self.write()
+        self._say(tool, vms, operation, repeat, f"did not succeed: {error}")
 
     def _say(self, tool: str, vms: int, operation: str, repeat: int, what: str) -> None:
         print(f"{vms:4} VMs  run {repeat + 1}  {tool:16} {operation:24} {what}", file=sys.stderr, flush=True)

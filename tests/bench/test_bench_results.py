@@ -135,7 +135,7 @@ def test_a_bench_in_portions(tmp_path: Path) -> None:
     assert Results(tmp_path / "bench.json", ABOUT).figures == []
 
 
-@pytest.mark.parametrize(("argv", "sizes"), [([], [1, 2, 10, 50]), (["--sizes", "2"], [2]), (["--sizes", ""], [])])
+@pytest.mark.parametrize(("argv", "sizes"), [([], [0, 1, 2, 10, 50]), (["--sizes", "2"], [2]), (["--sizes", ""], [])])
 def test_the_command_line(argv: list[str], sizes: list[int]) -> None:
     options = parser().parse_args(argv)
     assert options.sizes == sizes
