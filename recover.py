@@ -12,8 +12,10 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-TAKE_OVER = {"PULUMI_K8S_UPSERT_EXISTING_OBJECTS": "true"}
-"""Makes pulumi-kubernetes update an object that it is to create and that exists already."""
+TAKE_OVER = {"PULUMI_K8S_UPSERT_EXISTING_OBJECTS": "true", "PULUMI_K8S_ENABLE_PATCH_FORCE": "true"}
+"""Makes pulumi-kubernetes update an object that it is to create and that exists already, and also fields of it that
+others have written since, as istiod does in its webhooks. The SDK makes options of the provider of them, which are in
+the state."""
 
 
 class RecoveryError(Exception):
@@ -65,7 +67,7 @@ def release(pulumi: Sequence[str], stack: str, environment: Mapping[str, str]) -
 
 
 def main(argv: Sequence[str]) -> int:
-    """Recover a stack, then run `pulumi up` on it.
+    """Recover a stack, and run `pulumi up` on it.
 
     Returns:
         The exit code of `pulumi up`.
@@ -74,9 +76,8 @@ def main(argv: Sequence[str]) -> int:
         print("usage: python -m recover --stack NAME [FLAGS OF pulumi up]", file=sys.stderr)
         return 2
     stack, flags = argv[1], argv[2:]
-    environment = {**os.environ, **TAKE_OVER}
     try:
-        pending = release(["pulumi"], stack, environment)
+        pending = release(["pulumi"], stack, os.environ)
     except FileNotFoundError:
         print("recover: pulumi is not on PATH: https://www.pulumi.com/docs/install/", file=sys.stderr)
         return 1
@@ -84,7 +85,10 @@ def main(argv: Sequence[str]) -> int:
         print(f"recover: {error}", file=sys.stderr)
         return 1
     print(f"recover: the killed run was {', '.join(pending)}" if pending else "recover: no operation was under way")
-    return subprocess.run(["pulumi", "up", "--stack", stack, "--continue-on-error", *flags], env=environment).returncode
+    up = ["pulumi", "up", "--stack", stack, "--continue-on-error", *flags]
+    taken_over = subprocess.run(up, env={**os.environ, **TAKE_OVER}).returncode
+    # Once more, so that the state holds the provider's own options again, and the next plan is empty.
+    return taken_over or subprocess.run(up).returncode
 
 
 if __name__ == "__main__":

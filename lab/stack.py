@@ -100,9 +100,12 @@ class Stack:
 
     def run(self, verb: str, *flags: str, seconds: float = RUN_SECONDS) -> int:
         """Run a verb with this process's output; return the exit code, not 0 after the deadline either."""
-        self.prepare()
+        self.prepare(verb)
+        return self._run(verb, {}, seconds, *flags)
+
+    def _run(self, verb: str, variables: Mapping[str, str], seconds: float, *flags: str) -> int:
         argv = self.argv(verb, *flags)
-        process = subprocess.Popen(argv, cwd=paths.CHECKOUT, env=self.variables())
+        process = subprocess.Popen(argv, cwd=paths.CHECKOUT, env={**self.variables(), **variables})
         try:
             return process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -143,18 +146,15 @@ class Stack:
             "PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER": "true",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
-            **(recover.TAKE_OVER if self._taking_over.exists() else {}),
         }
 
-    @property
-    def _taking_over(self) -> Path:
-        """Is there while the last run that has begun was one after a killed one."""
-        return paths.PULUMI / "taking-over"
-
-    def prepare(self) -> None:
+    def prepare(self, verb: str) -> None:
         """Make the backend, its passphrase and the stack where they are missing, and copy the stack file.
 
         A run that was killed is recovered from first, as `python -m recover` does for users.
+
+        Args:
+            verb: What is to be run. Before an `up`, another one takes over what the killed run has made.
 
         Raises:
             LabError: The CLI refuses.
@@ -172,15 +172,16 @@ class Stack:
             done = subprocess.run(argv, env=self.variables(), capture_output=True, text=True)
             if done.returncode:
                 raise LabError(f"{' '.join(argv)}: {done.stderr.strip()}")
+        killed = paths.PULUMI / "killed"  # until an `up` has taken over
         locks = list(paths.PULUMI.glob(".pulumi/locks/**/*.json"))
-        if not locks:
-            self._taking_over.unlink(missing_ok=True)
-        elif all(map(_is_stale, locks)):
-            self._taking_over.touch()
+        if locks and all(map(_is_stale, locks)):
+            killed.touch()
             try:
                 recover.release(pulumi, self.name, self.variables())
             except recover.RecoveryError as error:
                 raise LabError(str(error)) from error
+        if verb == "up" and killed.exists() and not self._run("up", recover.TAKE_OVER, RUN_SECONDS):
+            killed.unlink()
 
 
 def _is_stale(lock: Path) -> bool:
@@ -190,5 +191,5 @@ def _is_stale(lock: Path) -> bool:
     except (OSError, ValueError):
         return False
     with contextlib.suppress(OSError):
-        return "pulumi" not in Path(f"/proc/{holder}/comm").read_text()
+        return "pulumi" not in Path(f"/proc/{holder}/cmdline").read_text()  # empty of one that nobody has waited for
     return holder is not None

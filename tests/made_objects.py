@@ -23,7 +23,7 @@ SECRETS = {
 FOUND = FoundIstio(version="1.31.1", mesh_id="theirs", trust_domain="cluster.local", mesh_config={})
 
 
-def steps(stack: Settings) -> dict[str, Step]:
+def steps(stack: Settings, _: object) -> dict[str, Step]:
     """Every step that a stack asks for."""
     return {
         move.host: Step(
@@ -38,7 +38,7 @@ def asked_by(stack: Settings) -> Asked:
     """What the program asks of the cluster."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("arguments.migration.steps", steps)
-        patch.setattr("mesh.facts", lambda access, revision: None)
+        patch.setattr("mesh.facts", lambda client, revision: None)
         patch.setattr("mesh.judge", lambda wanted, facts: FOUND)
         # Where a resource is made is told with it; that takes longer than to make it, deep in hypothesis' calls.
         patch.setattr("pulumi.runtime.resource._get_stack_trace", StackTrace)

@@ -47,7 +47,7 @@ class Stack:
     @contextmanager
     def started(self, verb: str, *flags: str) -> Iterator[subprocess.Popen[str]]:
         """A run that goes on meanwhile; one that has not ended is killed at the end, with all that it has started."""
-        self.write()
+        self.write(verb)
         with subprocess.Popen(
             self.argv(verb, *flags),
             cwd=PROJECT,
@@ -65,7 +65,7 @@ class Stack:
 
     def run(self, verb: str, *flags: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Run to the end; standard output and error are kept apart."""
-        self.write()
+        self.write(verb)
         return subprocess.run(
             self.argv(verb, *flags),
             cwd=PROJECT,
@@ -76,9 +76,9 @@ class Stack:
             timeout=timeout,
         )
 
-    def write(self) -> None:
+    def write(self, verb: str = "preview") -> None:
         self.file.write_text(yaml.safe_dump({"config": {PREFIX + key: value for key, value in self.config.items()}}))
-        self.on_lab.prepare()
+        self.on_lab.prepare(verb)
 
     def up(self, timeout: float = 300) -> str:
         """Bring the stack up and return what was printed; a failure fails the test with the whole output."""
