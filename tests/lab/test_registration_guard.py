@@ -190,10 +190,13 @@ def test_the_guard_of_many_vms_is_taken_and_judges(joined: Stack, kubectl: Kubec
     policy = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": name}
     objects = [
         {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "WorkloadGroup",
             "metadata": {**name, "namespace": "istio-system"},
-            "data": guard_data(now, DECLARED) | guard_data(before, CONFIRMED),
+            "spec": {
+                "metadata": {"annotations": guard_data(now, DECLARED) | guard_data(before, CONFIRMED)},
+                "template": {},
+            },
         },
         {**policy, "spec": policy_spec(now)},
         {**policy, "kind": "ValidatingAdmissionPolicyBinding", "spec": binding_spec(now)},

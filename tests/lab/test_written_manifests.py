@@ -49,7 +49,8 @@ def test_the_files_are_what_the_cluster_has_and_their_diff_is_the_change(
     assert " ~ vm-apps/workloadgroup.networking.istio.io_billing.yaml" in write(stack, tmp_path).splitlines()
     changed = {path.name for path, before in files.items() if path.read_bytes() != before}
     # The other one is what the registration guard knows.
-    assert changed == {"workloadgroup.networking.istio.io_billing.yaml", "configmap_billing.vm-apps.istio-vm-mesh.yaml"}
+    kind = "workloadgroup.networking.istio.io"
+    assert changed == {f"{kind}_billing.yaml", f"{kind}_billing.vm-apps.istio-vm-mesh.yaml"}
     code, told = cluster_diff(kubectl, tmp_path)
     assert code == 1
     assert [line for line in told.splitlines() if line[:1] == "+" and "tier" in line]
