@@ -77,11 +77,6 @@ def guard_data(args: RegistrationGuardArgs, role: str) -> dict[str, str]:
     return data
 
 
-def guard_spec(args: RegistrationGuardArgs, role: str) -> dict[str, Any]:
-    """What the policy knows, in the spec of a WorkloadGroup: the annotations of an object itself may have 256 KiB."""
-    return {"metadata": {"annotations": guard_data(args, role)}}
-
-
 def policy_spec(args: RegistrationGuardArgs) -> dict[str, Any]:
     """Spec of the policy, the same for any number of VMs.
 
@@ -101,7 +96,7 @@ def policy_spec(args: RegistrationGuardArgs) -> dict[str, Any]:
     keys = ", ".join(f"'{role}.' + variables.address.replace(':', '-')" for role in (DECLARED, CONFIRMED))
     declared = "variables.entries[0]"
     variables = {
-        "known": "params.spec.?metadata.?annotations.orValue({})",
+        "known": "params.metadata.?annotations.orValue({})",
         "address": "object.spec.?address.orValue('')",
         "labels": "has(object.spec.labels) ? object.spec.labels : {}",
         "lines": f"{label}variables.labels[key]) + [{fields}]",
@@ -193,8 +188,12 @@ class RegistrationGuard(pulumi.ComponentResource):
             {
                 "apiVersion": ISTIO_API,
                 "kind": "WorkloadGroup",
-                "metadata": {"name": guard_name(args), "namespace": ISTIO_NAMESPACE},
-                "spec": {**guard_spec(args, DECLARED), "template": {}},
+                "metadata": {
+                    "name": guard_name(args),
+                    "namespace": ISTIO_NAMESPACE,
+                    "annotations": guard_data(args, DECLARED),
+                },
+                "spec": {"template": {}},
             },
             pulumi.ResourceOptions(parent=self, depends_on=list(args.after)),
         )
@@ -241,9 +240,11 @@ class ConfirmedEntries(pulumi.ComponentResource):
                 "name": guard_name(args),
                 "namespace": ISTIO_NAMESPACE,
                 # One name: what a run wrote that did not live to tell, the next one takes over.
-                "annotations": {"pulumi.com/patchFieldManager": "istio-vm-mesh-confirmed"},
+                "annotations": {
+                    "pulumi.com/patchFieldManager": "istio-vm-mesh-confirmed",
+                    **guard_data(args, CONFIRMED),
+                },
             },
-            spec=guard_spec(args, CONFIRMED),
             opts=pulumi.ResourceOptions(parent=self, depends_on=list(confirmed)),
         )
         self.register_outputs({})

@@ -289,7 +289,7 @@ def test_nothing_depends_on_another_vm(done: Run) -> None:
 
 def test_the_guard_knows_what_vms_register_before_they_do_and_forgets_the_rest_after_the_last(done: Run) -> None:
     files = done["billing-2-configure"].inputs["stdin"]
-    declared = done["billing-guard-entries"].inputs["spec"]["metadata"]["annotations"]
+    declared = done["billing-guard-entries"].inputs["metadata"]["annotations"]
     lines = declared[f"entry.{declared['declared.10.77.0.22']}"].splitlines()
     registered = json.loads(re.findall(r"ISTIO_METAJSON_LABELS='(.*?)'", files)[0])
     del registered["istio-vm-mesh/configuration"]

@@ -17,7 +17,6 @@ from components.registration_guard import (
     binding_spec,
     entry_lines,
     guard_data,
-    guard_spec,
     policy_spec,
 )
 from components.workload import Workload, WorkloadArgs
@@ -101,7 +100,7 @@ def test_the_policy_is_there_before_it_is_bound_and_what_it_knows_before_the_pol
     assert done["g-policy"].dependency_names == {"g-entries"}
     assert done["g-binding"].dependency_names == {"g-policy"}
     assert {done[f"g-{part}"].inputs["metadata"]["name"] for part in ("entries", "policy", "binding")} == {NAME}
-    assert done["g-entries"].inputs["spec"] == {**guard_spec(ARGS, DECLARED), "template": {}}
+    assert done["g-entries"].inputs["metadata"]["annotations"] == guard_data(ARGS, DECLARED)
 
 
 def test_what_vms_were_is_forgotten_when_all_are_confirmed() -> None:
@@ -115,7 +114,7 @@ def test_what_vms_were_is_forgotten_when_all_are_confirmed() -> None:
     assert done["c-patch"].type == "kubernetes:networking.istio.io/v1:WorkloadGroupPatch"
     assert done["c-patch"].dependency_names == {"vm-1", "vm-2"}
     assert done["c-patch"].inputs["metadata"]["name"] == NAME
-    assert done["c-patch"].inputs["spec"] == guard_spec(ARGS, CONFIRMED)
+    assert done["c-patch"].inputs["metadata"]["annotations"].items() >= guard_data(ARGS, CONFIRMED).items()
 
 
 def workload(guarded: Mapping[str, RegisteredEntry] | None) -> Run:
@@ -135,5 +134,5 @@ def test_vms_wait_for_it_where_it_is_on() -> None:
     done = workload({})
     guard = {"billing-guard-entries", "billing-guard-policy", "billing-guard-binding"}
     assert done["billing-group"].dependency_names == guard, "which VMs wait for"
-    assert done["billing-guard-entries"].inputs["spec"]["metadata"]["annotations"] == {}
+    assert done["billing-guard-entries"].inputs["metadata"]["annotations"] == {}
     assert "billing-guard" not in workload(None).names
