@@ -182,7 +182,7 @@ def crowd(vms: int, version: str) -> RegistrationGuardArgs:
     )
 
 
-@pytest.mark.parametrize("vms", [300])
+@pytest.mark.parametrize("vms", [200])
 def test_the_guard_of_many_vms_is_taken_and_judges(joined: Stack, kubectl: Kubectl, vms: int) -> None:
     """Nothing is shared: neither between VMs, nor between what is declared and what was confirmed."""
     now, before = crowd(vms, "v2"), crowd(vms, "v1")
