@@ -38,8 +38,6 @@ provider = kubernetes.Provider(
     context=access.context,
     cluster_identifier=stack.cluster.name,
     enable_server_side_apply=True,
-    # Else a changed one goes before it is made anew: what the guard knows would be gone for that while.
-    enable_config_map_mutable=True,
 )
 on_cluster = pulumi.ResourceOptions(providers=[provider])
 

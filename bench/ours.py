@@ -153,7 +153,7 @@ class Ours:
     def _run(self, verb: str) -> subprocess.CompletedProcess[str]:
         values = {PREFIX + key: value for key, value in self._config.items()}
         self._file.write_text(yaml.safe_dump({"config": values}))
-        self._stack.prepare()
+        self._stack.prepare(verb)
         argv = ["timeout", "--kill-after=30", f"{self._seconds:.0f}", *self._stack.argv(verb)]
         with self._mesh.counting(self.used):
             env = self._stack.variables()

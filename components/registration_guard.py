@@ -15,6 +15,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
+from components.common import ISTIO_API, istio_object
 from components.values import ISTIO_NAMESPACE
 from hosts.registered import RegisteredEntry
 from registration.ladder import AUTO_GROUP
@@ -95,7 +96,7 @@ def policy_spec(args: RegistrationGuardArgs) -> dict[str, Any]:
     keys = ", ".join(f"'{role}.' + variables.address.replace(':', '-')" for role in (DECLARED, CONFIRMED))
     declared = "variables.entries[0]"
     variables = {
-        "known": "has(params.data) ? params.data : {}",
+        "known": "params.metadata.?annotations.orValue({})",
         "address": "object.spec.?address.orValue('')",
         "labels": "has(object.spec.labels) ? object.spec.labels : {}",
         "lines": f"{label}variables.labels[key]) + [{fields}]",
@@ -108,7 +109,9 @@ def policy_spec(args: RegistrationGuardArgs) -> dict[str, Any]:
     }
     return {
         "failurePolicy": "Fail",
-        "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+        # Not a ConfigMap: of kinds of its own, the API server reads no change any more once the last policy with such
+        # parameters was deleted (k8s.io/apiserver pkg/admission/plugin/policy/generic/policy_source.go).
+        "paramKind": {"apiVersion": ISTIO_API, "kind": "WorkloadGroup"},
         "matchConstraints": {
             "resourceRules": [
                 {
@@ -168,9 +171,9 @@ def binding_spec(args: RegistrationGuardArgs) -> dict[str, Any]:
 
 
 class RegistrationGuard(pulumi.ComponentResource):
-    """A ValidatingAdmissionPolicy, its binding, and the ConfigMap in istiod's namespace that says how VMs are declared.
+    """A ValidatingAdmissionPolicy, its binding, and a WorkloadGroup in istiod's namespace that says what they go by.
 
-    Creates all three. A changed name or namespace of the workload replaces them.
+    Creates all three; no VM registers with that group. A changed name or namespace of the workload replaces them.
 
     Outputs: none. Depend on `ready` before a VM registers.
     """
@@ -180,11 +183,19 @@ class RegistrationGuard(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: RegistrationGuardArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("istiovm:index:RegistrationGuard", name, None, opts)
-        entries = kubernetes.core.v1.ConfigMap(
+        entries = istio_object(
             f"{name}-entries",
-            metadata={"name": guard_name(args), "namespace": ISTIO_NAMESPACE},
-            data=guard_data(args, DECLARED),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=list(args.after)),
+            {
+                "apiVersion": ISTIO_API,
+                "kind": "WorkloadGroup",
+                "metadata": {
+                    "name": guard_name(args),
+                    "namespace": ISTIO_NAMESPACE,
+                    "annotations": guard_data(args, DECLARED),
+                },
+                "spec": {"template": {}},
+            },
+            pulumi.ResourceOptions(parent=self, depends_on=list(args.after)),
         )
         policy = kubernetes.admissionregistration.v1.ValidatingAdmissionPolicy(
             f"{name}-policy",
@@ -208,7 +219,7 @@ class ConfirmedEntries(pulumi.ComponentResource):
     A VM that has not changed yet, or has taken a change back, registers like that. It is written after the VMs, and not
     where one of them fails.
 
-    Creates a ConfigMapPatch. A changed name or namespace of the workload replaces it.
+    Creates a patch of that object. A changed name or namespace of the workload replaces it.
 
     Outputs: none.
     """
@@ -221,15 +232,19 @@ class ConfirmedEntries(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("istiovm:index:ConfirmedEntries", name, None, opts)
-        kubernetes.core.v1.ConfigMapPatch(
+        kubernetes.apiextensions.CustomResourcePatch(
             f"{name}-patch",
+            api_version=ISTIO_API,
+            kind="WorkloadGroup",
             metadata={
                 "name": guard_name(args),
                 "namespace": ISTIO_NAMESPACE,
                 # One name: what a run wrote that did not live to tell, the next one takes over.
-                "annotations": {"pulumi.com/patchFieldManager": "istio-vm-mesh-confirmed"},
+                "annotations": {
+                    "pulumi.com/patchFieldManager": "istio-vm-mesh-confirmed",
+                    **guard_data(args, CONFIRMED),
+                },
             },
-            data=guard_data(args, CONFIRMED),
             opts=pulumi.ResourceOptions(parent=self, depends_on=list(confirmed)),
         )
         self.register_outputs({})

@@ -90,7 +90,11 @@ class Stack:
     """The stack file; a copy of it is what the CLI reads."""
 
     UNATTENDED: ClassVar = ("--yes", "--skip-preview", "--non-interactive", "--continue-on-error")
-    FLAGS: ClassVar = {"up": UNATTENDED, "destroy": UNATTENDED, "preview": ("--non-interactive", "--diff")}
+    FLAGS: ClassVar = {
+        "up": (*UNATTENDED, "--suppress-outputs"),  # `make outputs` prints them
+        "destroy": UNATTENDED,
+        "preview": ("--non-interactive", "--diff"),
+    }
 
     def argv(self, verb: str, *flags: str) -> list[str]:
         """Return the command line of `up`, `preview`, `destroy` or `outputs`."""

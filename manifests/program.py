@@ -23,7 +23,7 @@ PROGRAM = Path(__file__).resolve().parents[1] / "__main__.py"
 HIDDEN = "[secret]"
 """Stands where a value is secret."""
 CHARTS = ("kubernetes:helm.sh/v3:Release", "kubernetes:helm.sh/v4:Chart")
-REMEMBERED = "kubernetes:core/v1:ConfigMapPatch"
+REMEMBERED = "kubernetes:networking.istio.io/v1:WorkloadGroupPatch"
 """What the registration guard knows of VMs that were confirmed; it stands in an object that is noted without it."""
 
 

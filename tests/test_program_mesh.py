@@ -49,7 +49,7 @@ def test_what_is_made_around_the_vms() -> None:
         name: (resource.parent_name, resource.inputs["metadata"]["namespace"])
         for name, resource in done.monitor.registered.items()
         if resource.type.startswith(("kubernetes:security.istio.io", "kubernetes:networking.istio.io"))
-        and not resource.type.endswith("WorkloadGroup")
+        and not resource.type.endswith(("WorkloadGroup", "WorkloadGroupPatch"))
         and resource.parent_name not in {"east-west"}
     }
     assert made == {

@@ -100,7 +100,7 @@ def test_the_policy_is_there_before_it_is_bound_and_what_it_knows_before_the_pol
     assert done["g-policy"].dependency_names == {"g-entries"}
     assert done["g-binding"].dependency_names == {"g-policy"}
     assert {done[f"g-{part}"].inputs["metadata"]["name"] for part in ("entries", "policy", "binding")} == {NAME}
-    assert done["g-entries"].inputs["data"] == guard_data(ARGS, DECLARED)
+    assert done["g-entries"].inputs["metadata"]["annotations"] == guard_data(ARGS, DECLARED)
 
 
 def test_what_vms_were_is_forgotten_when_all_are_confirmed() -> None:
@@ -111,10 +111,10 @@ def test_what_vms_were_is_forgotten_when_all_are_confirmed() -> None:
 
     done = run(program)
     assert done.names == {"vm-1", "vm-2", "c", "c-patch"}
-    assert done["c-patch"].type == "kubernetes:core/v1:ConfigMapPatch"
+    assert done["c-patch"].type == "kubernetes:networking.istio.io/v1:WorkloadGroupPatch"
     assert done["c-patch"].dependency_names == {"vm-1", "vm-2"}
     assert done["c-patch"].inputs["metadata"]["name"] == NAME
-    assert done["c-patch"].inputs["data"] == guard_data(ARGS, CONFIRMED)
+    assert done["c-patch"].inputs["metadata"]["annotations"].items() >= guard_data(ARGS, CONFIRMED).items()
 
 
 def workload(guarded: Mapping[str, RegisteredEntry] | None) -> Run:
@@ -134,5 +134,5 @@ def test_vms_wait_for_it_where_it_is_on() -> None:
     done = workload({})
     guard = {"billing-guard-entries", "billing-guard-policy", "billing-guard-binding"}
     assert done["billing-group"].dependency_names == guard, "which VMs wait for"
-    assert done["billing-guard-entries"].inputs["data"] == {}
+    assert done["billing-guard-entries"].inputs["metadata"]["annotations"] == {}
     assert "billing-guard" not in workload(None).names

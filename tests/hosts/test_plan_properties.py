@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from host_program import run as run_beside
-from hypothesis import Phase, example, given, settings
+from hypothesis import Phase, assume, example, given, settings
 from hypothesis import strategies as st
 from settings_samples import DIGEST, HOST_KEY, PRIVATE_KEY
 
@@ -263,7 +263,7 @@ def test_every_text_that_settings_accept_arrives(
     shell: str, place: Path, project: Path, workload: dict[str, Any], trust_domain: str, mesh: str
 ) -> None:
     desired = desired_of(stack_of(workload, trust_domain, mesh), project)
-    assert desired
+    assume(desired)  # the settings refuse some, as a number where a text belongs
     root = fresh(place)
     # The shell that starts the sidecar reads cluster.env; it prints what it has read, and nothing else happens.
     source = f"{{ {WRITE}; }} >/dev/null; cd $root; set -a; . var/lib/istio/envoy/cluster.env; /usr/bin/env -0"

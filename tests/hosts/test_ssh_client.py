@@ -37,6 +37,7 @@ class Server:
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self._servers: list[Any] = []
+        self._connections: list[asyncssh.SSHServerConnection] = []
 
     def start(self, seconds: float = 0, *, silent: bool = False) -> int:
         """Return the port of a new VM, which takes so long for an answer, or never says a word."""
@@ -53,8 +54,10 @@ class Server:
             process.exit(0)
 
         async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read()
-            writer.close()
+            try:
+                await reader.read()
+            finally:
+                writer.close()
 
         async def listen() -> int:
             if silent:
@@ -78,6 +81,9 @@ class Server:
         def __init__(self, server: Server) -> None:
             self._server = server
 
+        def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+            self._server._connections.append(conn)
+
         def auth_completed(self) -> None:
             self._server.logins += 1
 
@@ -92,6 +98,10 @@ class Server:
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+            for connection in self._connections:
+                connection.abort()
+            await asyncio.gather(*(conn.wait_closed() for conn in self._connections), return_exceptions=True)
+            await asyncio.sleep(0)
 
         asyncio.run_coroutine_threadsafe(close(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -255,6 +265,8 @@ def test_a_server_that_hangs_up_before_the_login_is_dialled_again(server: Server
 
 
 async def _pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    while data := await source.read(65536):
-        sink.write(data)
-    sink.close()
+    try:
+        while data := await source.read(65536):
+            sink.write(data)
+    finally:
+        sink.close()

@@ -47,7 +47,7 @@ class Stack:
     @contextmanager
     def started(self, verb: str, *flags: str) -> Iterator[subprocess.Popen[str]]:
         """A run that goes on meanwhile; one that has not ended is killed at the end, with all that it has started."""
-        self.write(verb)
+        self.write()
         with subprocess.Popen(
             self.argv(verb, *flags),
             cwd=PROJECT,

@@ -33,7 +33,7 @@ from settings.models import Istio
 
 STACKS = int(os.environ.get("AGREEMENT_STACKS", "500"))
 """How many are generated. More than by default are others each time."""
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600 + STACKS)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(600 + STACKS)]
 MAKERS = ["settings", "components", "manifests", "test_program*.py", "test_project_files.py"]
 """Tests without a lab that make objects, or stacks."""
 FILES = [PROJECT / "Pulumi.dev.yaml", *sorted((PROJECT / "examples").glob("*/Pulumi.*.yaml"))]

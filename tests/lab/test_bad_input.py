@@ -12,7 +12,7 @@ from stack import PROJECT, Stack, changes, committed_config
 
 from lab.runtime import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(300)]
 
 
 def failed_up(stack: Stack) -> str:

@@ -11,7 +11,7 @@ from cluster.client import Client
 from registration.mesh_reader import Cluster, read
 from registration.mesh_state import Request, Workload
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(420)]
 
 SYNCED = {"cds": "SYNCED", "lds": "SYNCED", "eds": "SYNCED", "rds": "SYNCED"}
 ISTIOD = Workload(kind="deployments", namespace="istio-system", name="istiod")

@@ -15,7 +15,7 @@ from lab.runtime import Lab
 from observation import observe
 from settings import from_stack_file
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(300)]
 
 BOTH = {"billing-1": "healthy", "billing-2": "healthy"}
 REPAIR = dict.fromkeys(["billing-1-configure", "billing-1-enrol", "billing-1-confirm"], "update")

@@ -13,7 +13,7 @@ from hosts.sudoers import sudoers
 from lab.runtime import Lab
 from lab.spec import VmSpec
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(300)]
 
 HOST = VmSpec(name="host-1", address="10.77.0.50")
 TABLES = "for table in filter nat mangle raw; do iptables -t $table -S; ip6tables -t $table -S; done"

@@ -10,7 +10,7 @@ from stack import Stack
 from lab.runtime import Lab
 from lab.spec import VmSpec
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(600)]
 
 JOINERS = tuple(VmSpec(name=f"joiner-{n}", address=f"10.77.0.{100 + n}") for n in range(1, 6))
 ROUNDS = 4

@@ -19,7 +19,7 @@ from lab.toolchain import debian
 from lab.toolchain.build import build_missing
 from lab.toolchain.cache import Cache, cache_root
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(300)]
 
 HOST = VmSpec(name="host-2", address="10.77.0.52")
 RUNNING = "systemctl show istio -p MainPID,ActiveEnterTimestampMonotonic"

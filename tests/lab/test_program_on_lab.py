@@ -23,7 +23,7 @@ from components.values import chart_reference, istiod_values, mesh_config
 from lab.runtime import Lab
 from settings import from_stack_file
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(300)]
 
 ACCESS = ClusterAccess(kubeconfig=".lab/kubeconfig")
 OWN: dict[str, Any] = {

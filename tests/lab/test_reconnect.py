@@ -16,7 +16,7 @@ from stack import Kubectl, Stack, changes, ssh_argv
 
 from registration.waves import CONFIGURATION
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(400)]
 
 CUT = "ss -K dport = :15012 >/dev/null"
 """Ends the connections of a VM to istiod; its agent comes back by itself."""

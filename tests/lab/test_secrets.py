@@ -16,7 +16,7 @@ from stack import PROJECT, Stack
 
 from lab.runtime import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(300)]
 
 VM = "billing-2"
 TOKEN = "/var/run/secrets/tokens/istio-token"

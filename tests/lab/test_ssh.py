@@ -20,7 +20,7 @@ from components import ssh
 from lab.runtime import Lab
 from lab.spec import VmSpec
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(300)]
 
 GATE = VmSpec(name="gate", address="10.77.0.108")
 INNER = VmSpec(name="inner-1", address="10.77.0.109")

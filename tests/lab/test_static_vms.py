@@ -15,7 +15,7 @@ from stack import PROJECT, Kubectl, Stack, changes, eventually
 from lab.runtime import Lab
 from lab.spec import VmSpec
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(300)]
 
 LEGACY = VmSpec(name="legacy-1", address="10.77.0.100", version="v0")
 HELLO = {f"Hello version: v1, instance: billing-{n}" for n in (1, 2)} | {"Hello version: v0, instance: legacy-1"}

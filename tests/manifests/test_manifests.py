@@ -97,13 +97,13 @@ def test_each_object_is_a_file_named_by_what_it_is(project: Path, write: Write) 
         "_cluster/namespace_vm-apps.yaml",
         "_cluster/validatingadmissionpolicy.admissionregistration.k8s.io_billing.vm-apps.istio-vm-mesh.yaml",
         "_cluster/validatingadmissionpolicybinding.admissionregistration.k8s.io_billing.vm-apps.istio-vm-mesh.yaml",
-        "istio-system/configmap_billing.vm-apps.istio-vm-mesh.yaml",
         "istio-system/configmap_istio-base.yaml",
         "istio-system/configmap_istio-eastwestgateway.yaml",
         "istio-system/configmap_istiod.yaml",
         "istio-system/gateway.networking.istio.io_cross-network-gateway.yaml",
         "istio-system/gateway.networking.istio.io_istiod-gateway.yaml",
         "istio-system/virtualservice.networking.istio.io_istiod-gateway.yaml",
+        "istio-system/workloadgroup.networking.istio.io_billing.vm-apps.istio-vm-mesh.yaml",
         "other/secret_istio-base.yaml",
         "other/secret_istio-eastwestgateway.yaml",
         "other/secret_istiod.yaml",
@@ -137,7 +137,7 @@ def test_a_changed_label_is_a_changed_file(project: Path, write: Write, capsys: 
     assert write(workloads=labelled(app="billing", tier="gold")) == 0
     second = read(project)
     assert [path for path in first if first[path] != second[path]] == [
-        "istio-system/configmap_billing.vm-apps.istio-vm-mesh.yaml",
+        "istio-system/workloadgroup.networking.istio.io_billing.vm-apps.istio-vm-mesh.yaml",
         "vm-apps/workloadgroup.networking.istio.io_billing.yaml",
     ]
     assert " ~ vm-apps/workloadgroup.networking.istio.io_billing.yaml\n" in capsys.readouterr().out

@@ -84,6 +84,7 @@ class Server(asyncssh.SSHServer):
         for connection in self._opened:  # the published provider closes none
             connection.abort()
         acceptor.close()
+        await asyncio.gather(*(connection.wait_closed() for connection in self._opened), return_exceptions=True)
         await asyncio.sleep(0.05)
 
     async def _handle(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
