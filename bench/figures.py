@@ -38,6 +38,9 @@ def write(file: Path, results: Results) -> None:
 
 
 def _lines(results: Results) -> Iterator[str]:
+    if not results.figures:
+        yield "Not taken on Pulumi's own engine yet."
+        return
     about = results.about
     yield (
         f"Taken on {about['taken']} on {about['machine']}, with Pulumi's own engine; medians. "

@@ -122,6 +122,12 @@ def test_the_section_is_written_anew_and_the_rest_stays(tmp_path: Path) -> None:
     assert file.read_text() == once.replace("5.0 (2.0)", "7.0 (2.0)") + "\n## More\n"
 
 
+def test_figures_that_were_not_taken_are_not_there(tmp_path: Path) -> None:
+    assert "\n## Bench\n\nNot taken on Pulumi's own engine yet.\n<!--" in figures.section(
+        Results(tmp_path / "none", {})
+    )
+
+
 def test_a_bench_in_portions(tmp_path: Path) -> None:
     for size in (1, 10):
         results = Results(tmp_path / "bench.json", ABOUT, add=True)
