@@ -38,6 +38,7 @@ provider = kubernetes.Provider(
     context=access.context,
     cluster_identifier=stack.cluster.name,
     enable_server_side_apply=True,
+    enable_config_map_mutable=True,  # a changed mesh config must not delete istiod's while its pods run
 )
 on_cluster = pulumi.ResourceOptions(providers=[provider])
 
