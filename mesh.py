@@ -22,7 +22,8 @@ from components.ca import ADOPTED, FILES, SECRET, Ca
 from components.common import ISTIO_API
 from components.control_plane import ControlPlaneArgs
 from components.existing import GATEWAY, Facts, FoundIstio, Wanted, judge
-from components.values import ISTIO_NAMESPACE, NETWORK_LABEL, suffixed
+from components.helm_record import forgotten_first
+from components.values import BASE_RELEASE, ISTIO_NAMESPACE, NETWORK_LABEL, suffixed
 from settings import Settings, authority
 from settings.problems import Refused
 
@@ -32,7 +33,8 @@ Value = TypeVar("Value")
 def control_plane_args(stack: Settings, client: Client) -> ControlPlaneArgs:
     """The control plane that the stack asks for, with what is there for it already."""
     ca = authority_of(stack, client)
-    return arguments.control_plane_args(stack, client.get, ca, adopt_namespace=has_namespace(stack, client))
+    args = arguments.control_plane_args(stack, client.get, ca, adopt_namespace=has_namespace(stack, client))
+    return dataclasses.replace(args, base_hooks=forgotten_first(client, ISTIO_NAMESPACE, BASE_RELEASE))
 
 
 def authority_of(stack: Settings, client: Client, now: datetime | None = None) -> Ca | None:

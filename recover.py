@@ -12,10 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-TAKE_OVER = {"PULUMI_K8S_UPSERT_EXISTING_OBJECTS": "true", "PULUMI_K8S_ENABLE_PATCH_FORCE": "true"}
-"""Makes pulumi-kubernetes update an object that it is to create and that exists already, and also fields of it that
-others have written since, as istiod does in its webhooks. The SDK makes options of the provider of them, which are in
-the state."""
+from components import take_over
 
 
 class RecoveryError(Exception):
@@ -86,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
         return 1
     print(f"recover: the killed run was {', '.join(pending)}" if pending else "recover: no operation was under way")
     up = ["pulumi", "up", "--stack", stack, "--continue-on-error", *flags]
-    taken_over = subprocess.run(up, env={**os.environ, **TAKE_OVER}).returncode
+    taken_over = subprocess.run(up, env={**os.environ, **take_over.VARIABLES}).returncode
     # Once more, so that the state holds the provider's own options again, and the next plan is empty.
     return taken_over or subprocess.run(up).returncode
 

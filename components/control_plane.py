@@ -91,6 +91,8 @@ class ControlPlaneArgs:
     """More values for the chart `cni`, under those that the other fields make; None: it is not installed."""
     adopt_namespace: bool = False
     """Whether somebody else has made the namespace, and keeps it."""
+    base_hooks: pulumi.ResourceHookBinding | None = None
+    """What is done before the chart `base` is installed."""
 
     @property
     def revisions(self) -> dict[str, RevisionArgs]:
@@ -194,7 +196,7 @@ class ControlPlane(pulumi.ComponentResource):
             name=BASE_RELEASE,
             namespace=ISTIO_NAMESPACE,
             values=base_values(args.revision),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[namespace, *secret]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[namespace, *secret], hooks=args.base_hooks),
             **chart_reference(args.charts, "base", args.version),
         )
         cni = [] if args.cni is None else [_cni(self, name, args, args.cni, base)]

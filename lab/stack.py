@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import recover
+from components import take_over
 from lab import paths
 from lab.errors import LabError
 from lab.progress import Progress
@@ -184,7 +185,7 @@ class Stack:
                 recover.release(pulumi, self.name, self.variables())
             except recover.RecoveryError as error:
                 raise LabError(str(error)) from error
-        if verb == "up" and killed.exists() and not self._run("up", recover.TAKE_OVER, RUN_SECONDS):
+        if verb == "up" and killed.exists() and not self._run("up", take_over.VARIABLES, RUN_SECONDS):
             killed.unlink()
 
 
