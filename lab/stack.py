@@ -94,7 +94,7 @@ class Stack:
     FLAGS: ClassVar = {
         "up": (*UNATTENDED, "--suppress-outputs"),  # `make outputs` prints them
         "destroy": UNATTENDED,
-        "preview": ("--non-interactive", "--diff"),
+        "preview": ("--non-interactive", "--diff", "--show-full-output"),
     }
 
     def argv(self, verb: str, *flags: str) -> list[str]:

@@ -77,7 +77,7 @@ class Wanted:
     because: str = ""
     """Why it is not the first one."""
     used: str = ""
-    """As in `Record`; empty for one that is to be minted."""
+    """As in `Record`; empty for one that is to be minted, as for a VM that has lost its certificate."""
     unseen: bool = False
     """Whether no Secret of the VM's was seen: it is new, or its Secret was deleted by hand, or whoever previews may not
     read Secrets, and so could not mint either. What the stack has already stays."""
@@ -162,7 +162,7 @@ def wanted(holder: Holder, record: Record, need: str, now: datetime) -> Wanted:
         return Wanted(because=need, unseen=True)
     if need:
         return Wanted(number=record.number + 1, because=need)
-    return Wanted(number=record.number, because=record.because, used=record.used)
+    return Wanted(number=record.number, because=record.because, used="" if holder.bare else record.used)
 
 
 def settled(pods: Iterable[Mapping[str, Any]], now: datetime, since: timedelta) -> bool:

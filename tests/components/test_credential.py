@@ -60,14 +60,14 @@ def test_the_next_token_is_another_secrets_and_says_why() -> None:
 class Cluster(Client):
     """Holds one Secret, or none, and notes what it is asked for."""
 
-    def __init__(self, annotations: dict[str, str] | None) -> None:
+    def __init__(self, there: bool = True) -> None:
         super().__init__(None, None)
-        self.annotations = annotations
+        self.there = there
         self.asked: list[Any] = []
 
     def get(self, path: str) -> dict[str, Any] | None:
         assert path == PATH
-        return None if self.annotations is None else {"metadata": {"uid": "u1", "annotations": self.annotations}}
+        return {"metadata": {"uid": "u1"}} if self.there else None
 
     def patch(self, path: str, body: Any) -> dict[str, Any]:
         self.asked.append((path, body))
@@ -78,11 +78,11 @@ class Cluster(Client):
         return {"status": {"token": "a token"}}
 
 
-@pytest.mark.parametrize("annotations", [{}, {"istio-vm-mesh/used": "another root"}])
-def test_a_token_is_bound_to_its_secret(annotations: dict[str, str]) -> None:
-    """A Secret that says nothing has been confirmed with none of its tokens; another root takes the certificate."""
-    cluster = Cluster(annotations)
-    assert wait_for(token_if_needed(cluster, arguments(), "this root")) == "a token"
+@pytest.mark.parametrize("used", ["", "another root"])
+def test_a_token_is_bound_to_its_secret(used: str) -> None:
+    """A VM that was confirmed with none of its tokens, or has no certificate; another root takes the certificate."""
+    cluster = Cluster()
+    assert wait_for(token_if_needed(cluster, arguments(wanted=Wanted(used=used)), "this root")) == "a token"
     assert cluster.asked == [
         (
             "/api/v1/namespaces/vm-apps/serviceaccounts/billing/token",
@@ -101,16 +101,16 @@ def test_a_token_is_bound_to_its_secret(annotations: dict[str, str]) -> None:
 
 
 def test_no_token_is_minted_for_a_vm_that_was_confirmed_with_one() -> None:
-    cluster = Cluster({"istio-vm-mesh/used": "this root"})
-    assert wait_for(token_if_needed(cluster, arguments(), "this root")) == ""
+    cluster = Cluster()
+    assert wait_for(token_if_needed(cluster, arguments(wanted=Wanted(used="this root")), "this root")) == ""
     assert cluster.asked == []
 
 
 def test_what_is_revoked_by_hand_stays_revoked() -> None:
-    assert wait_for(token_if_needed(Cluster(None), arguments(), "this root")) == ""
+    assert wait_for(token_if_needed(Cluster(there=False), arguments(), "this root")) == ""
 
 
 def test_a_token_is_marked_as_used_under_a_root() -> None:
-    cluster = Cluster({})
+    cluster = Cluster()
     wait_for(mark_used(cluster, arguments(), "this root"))
     assert cluster.asked == [(PATH, {"metadata": {"annotations": {"istio-vm-mesh/used": "this root"}}})]

@@ -168,6 +168,12 @@ def test_what_the_vm_itself_says_of_its_certificate_goes_first() -> None:
     assert World().one(replace(HOLDER, bare=True)) == SAME, "a new VM"
 
 
+def test_a_vm_that_has_lost_its_certificate_gets_another_token_of_a_secret_that_is_young() -> None:
+    world = World([thing(hours=0.9, used="r")])
+    assert world.wanted(HOLDER)["billing-1"].used == "r"
+    assert world.wanted(replace(HOLDER, bare=True))["billing-1"] == Wanted(number=1, used="")
+
+
 def test_an_entry_without_a_connection_is_none() -> None:
     gone = entry()
     gone["metadata"]["annotations"] = {"istio.io/disconnectedAt": NOW.isoformat()}
