@@ -74,7 +74,8 @@ def secret(args: CredentialArgs, opts: pulumi.ResourceOptions) -> kubernetes.cor
 async def token_if_needed(client: Client, args: CredentialArgs, root: str) -> str:
     """A token for the VM; empty where it has been confirmed with one of this Secret, under this root of the mesh.
 
-    A VM that says itself that it has no certificate gets another one of the same Secret. Empty as well where the Secret was deleted by hand: what is revoked so stays revoked until the VM is to be renewed.
+    A VM that says itself that it has no certificate gets another one of the same Secret. Empty as well where the Secret
+    was deleted by hand: what is revoked so stays revoked until the VM is to be renewed.
 
     Raises:
         ApiError: The cluster gives no answer.

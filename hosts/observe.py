@@ -46,7 +46,7 @@ class Found:
     """The differences there are now: `<file>:<line> - <as left>` and `<file>:<line> + <found>`."""
     certificate: Certificate | None = None
     bare: bool = False
-    """Whether the VM has no certificate that is valid, and needs a token to get one."""
+    """Whether the VM says that it has no certificate that is valid: it needs a token to get one."""
 
     @property
     def summary(self) -> str:
@@ -93,17 +93,17 @@ def found(status: int | None, stdout: str, stderr: str, *, now: datetime) -> Fou
     if left and certificate and datetime.fromisoformat(certificate.not_after) < now:
         drift.append(f"certificate + expired {certificate.not_after}")
     if drift:
-        return _drifted(drift, left[0] if left else number, certificate)
-    return Found(record=_shown(told.get("record", [])), certificate=certificate)
+        return _drifted(drift, left[0] if left else number, certificate, "bare" in told)
+    return Found(record=_shown(told.get("record", [])), certificate=certificate, bare="bare" in told)
 
 
-def _drifted(drift: Sequence[str], left: str, certificate: Certificate | None = None) -> Found:
+def _drifted(drift: Sequence[str], left: str, certificate: Certificate | None = None, bare: bool = False) -> Found:
     """A changed VM. Each line of the record tells when it was left as it was to be, so no two repairs look the same."""
     return Found(
         record=_shown([f"since {left}: {line}" for line in drift]),
         drift=tuple(map(_plain, drift)),
         certificate=certificate,
-        bare=any(line.startswith("certificate ") for line in drift),
+        bare=bare,
     )
 
 

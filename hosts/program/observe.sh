@@ -77,5 +77,6 @@ observe() {
 	if has openssl && [ -s "$root/etc/certs/cert-chain.pem" ]; then
 		openssl x509 -in "$root/etc/certs/cert-chain.pem" -noout -serial -enddate | sed 's/^/certificate /'
 	fi
+	certified || echo bare
 	echo end
 }
