@@ -15,6 +15,7 @@ from components.existing import ExistingControlPlane
 from components.gateways import EastWestGateway
 from components.hooks import Hooks
 from components.ingress import IngressGateway
+from components.kubernetes_object import name_chart_parts_only
 from components.policies import Policies
 from components.registration import Registration
 from components.registration_guard import ConfirmedEntries
@@ -26,6 +27,7 @@ from components.virtual_machine import VirtualMachine
 from components.vm_namespace import VmNamespace
 from components.workload import Workload
 
+name_chart_parts_only()
 stack = settings.load()
 access = arguments.cluster_access(stack)
 client = Client.connect(access.kubeconfig, access.context)

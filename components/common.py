@@ -1,11 +1,11 @@
-"""What several components share: Istio objects, and outputs that are unknown until something is there."""
+"""What several components share: outputs that are unknown until something is there."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -22,20 +22,6 @@ WAIT_SECONDS = 90.0
 """How long `up` waits for an object that a controller makes."""
 POLL_SECONDS = 0.5
 ISTIO_API = "networking.istio.io/v1"
-
-
-def istio_object(
-    name: str, manifest: Mapping[str, Any], opts: pulumi.ResourceOptions
-) -> kubernetes.apiextensions.CustomResource:
-    """An object of one of Istio's kinds, from its manifest."""
-    return kubernetes.apiextensions.CustomResource(
-        name,
-        api_version=manifest["apiVersion"],
-        kind=manifest["kind"],
-        metadata=manifest["metadata"],
-        spec=manifest["spec"],
-        opts=opts,
-    )
 
 
 def observed(

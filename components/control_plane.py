@@ -20,6 +20,7 @@ from components.ca import ADOPTED, SECRET, Ca, announcement
 from components.cni import FOR_INJECTION, cni_chart, cni_values
 from components.common import observed, when_there
 from components.kubectl import ClusterAccess
+from components.kubernetes_object import kubernetes_object
 from components.residue import residue
 from components.values import (
     BASE_RELEASE,
@@ -237,17 +238,19 @@ def _before_istiod(
     namespace = (
         network_label(parent, name, args.network)
         if args.adopt_namespace
-        else kubernetes.core.v1.Namespace(
-            f"{name}-namespace", metadata={"name": ISTIO_NAMESPACE, "labels": {NETWORK_LABEL: args.network}}, opts=opts
-        )
+        else kubernetes_object(f"{name}-namespace", _namespace({NETWORK_LABEL: args.network}), opts)
     )
     if args.ca is None or args.ca.key is None:
         return namespace, []
-    secret = kubernetes.core.v1.Secret(
+    secret = kubernetes_object(
         f"{name}-ca",
-        metadata={"name": SECRET, "namespace": ISTIO_NAMESPACE},
-        string_data=args.ca.data,
-        opts=pulumi.ResourceOptions(parent=parent, depends_on=[namespace]),
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": SECRET, "namespace": ISTIO_NAMESPACE},
+            "stringData": args.ca.data,
+        },
+        pulumi.ResourceOptions(parent=parent, depends_on=[namespace]),
     )
     return namespace, [secret]
 
@@ -263,14 +266,16 @@ def _cni(
 
 def network_label(parent: pulumi.Resource, name: str, network: str) -> pulumi.Resource:
     """The network's label on a namespace that stays when the stack goes, as it was before."""
-    metadata = {
-        "name": ISTIO_NAMESPACE,
-        "labels": {NETWORK_LABEL: network},
-        "annotations": {ADOPTED: "true"},
+    manifest = _namespace({NETWORK_LABEL: network}, annotations={ADOPTED: "true"})
+    return kubernetes_object(f"{name}-network", manifest, pulumi.ResourceOptions(parent=parent), patch=True)
+
+
+def _namespace(labels: Mapping[str, str], **metadata: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": ISTIO_NAMESPACE, "labels": labels, **metadata},
     }
-    opts = pulumi.ResourceOptions(parent=parent)
-    patch: pulumi.Resource = kubernetes.core.v1.NamespacePatch(f"{name}-network", metadata=metadata, opts=opts)
-    return patch
 
 
 def _root(args: ControlPlaneArgs, *istiod: pulumi.Resource) -> pulumi.Output[str]:

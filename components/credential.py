@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-import pulumi_kubernetes as kubernetes
 
 from cluster.client import Client
 from components.hooks import in_thread
+from components.kubernetes_object import kubernetes_object
 from registration.credentials import BECAUSE, ENTRY, IDENTITY, RENEW, USED, VM_LABEL, Wanted, secret_name
 
 AUDIENCE = "istio-ca"
@@ -64,11 +64,12 @@ def secret_metadata(args: CredentialArgs) -> dict[str, Any]:
     }
 
 
-def secret(args: CredentialArgs, opts: pulumi.ResourceOptions) -> kubernetes.core.v1.Secret:
+def secret(args: CredentialArgs, opts: pulumi.ResourceOptions) -> pulumi.CustomResource:
     """The Secret, which holds nothing; one that the stack has already stays as it is where none was seen."""
     if args.wanted.unseen:
         opts.ignore_changes = ["metadata.name", f'metadata.annotations["{BECAUSE}"]']
-    return kubernetes.core.v1.Secret(f"{args.vm}-secret", metadata=secret_metadata(args), type="Opaque", opts=opts)
+    manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": secret_metadata(args), "type": "Opaque"}
+    return kubernetes_object(f"{args.vm}-secret", manifest, opts)
 
 
 async def token_if_needed(client: Client, args: CredentialArgs, root: str) -> str:

@@ -10,7 +10,8 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from cluster.objects import Get, items
-from components.common import ISTIO_API, istio_object, observed, when_there
+from components.common import ISTIO_API, observed, when_there
+from components.kubernetes_object import kubernetes_object
 from components.values import ISTIO_NAMESPACE, NETWORK_LABEL, chart_reference, deep_merge, plain_revision, suffixed
 from components.ways import balancer_address, balancer_ip, node_ip, read_balancer, remembered
 from hosts.sidecar_files import ISTIOD_PORT
@@ -191,11 +192,11 @@ class EastWestGateway(pulumi.ComponentResource):
             # Named by its revision: one that becomes the main one stays as it is.
             role = suffixed(f"{name}-istiod", revision)
             istiod += (
-                istio_object(role, _marked(gateway, mark) if bears else gateway, child),
-                istio_object(f"{role}-routes", istiod_routes(revision), child),
+                kubernetes_object(role, _marked(gateway, mark) if bears else gateway, child),
+                kubernetes_object(f"{role}-routes", istiod_routes(revision), child),
             )
         if args.expose_services:
-            istio_object(f"{name}-services", _marked(services_gateway(), mark), child)
+            kubernetes_object(f"{name}-services", _marked(services_gateway(), mark), child)
         self.ready = (chart, *istiod)
         self.register_outputs({"address": self.address})
 

@@ -12,9 +12,10 @@ import pulumi_command as command
 import pulumi_kubernetes as kubernetes
 
 from cluster.objects import Get
-from components.common import istio_object, observed, when_there
+from components.common import observed, when_there
 from components.gateways import manifest
 from components.kubectl import ClusterAccess, kubectl
+from components.kubernetes_object import kubernetes_object
 from components.values import ISTIO_NAMESPACE, chart_reference, deep_merge, plain_revision
 from components.ways import Points, points_of, read_points
 
@@ -212,9 +213,9 @@ class IngressGateway(pulumi.ComponentResource):
             _secret(f"{name}-{secret}-secret", secret, args.namespace, certificate, child)
         if args.hosts:
             spec = {"selector": SELECTOR, "servers": ingress_servers(args.ports, args.hosts)}
-            istio_object(f"{name}-gateway", manifest("Gateway", GATEWAY, spec, args.namespace), child)
+            kubernetes_object(f"{name}-gateway", manifest("Gateway", GATEWAY, spec, args.namespace), child)
         for host, asked in args.hosts.items():
-            istio_object(f"{name}-{host}-routes", ingress_routes(args.namespace, host, asked), child)
+            kubernetes_object(f"{name}-{host}-routes", ingress_routes(args.namespace, host, asked), child)
         self.address = _address(args, chart) if args.service == "LoadBalancer" else None
         self.register_outputs({"address": self.address})
 
@@ -223,7 +224,8 @@ def _namespace(name: str, args: IngressGatewayArgs, parent: pulumi.Resource) -> 
     if not args.make_namespace:
         return []
     opts = pulumi.ResourceOptions(parent=parent)
-    return [kubernetes.core.v1.Namespace(f"{name}-namespace", metadata={"name": args.namespace}, opts=opts)]
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": args.namespace}}
+    return [kubernetes_object(f"{name}-namespace", namespace, opts)]
 
 
 def _node_labels(name: str, args: IngressGatewayArgs, parent: pulumi.Resource) -> list[pulumi.Resource]:
@@ -244,13 +246,9 @@ def _secret(name: str, secret: str, namespace: str, certificate: Certificate, op
     data: dict[str, pulumi.Input[str]] = {"tls.crt": certificate.certificate, "tls.key": certificate.private_key}
     if certificate.client_ca is not None:
         data["ca.crt"] = certificate.client_ca
-    kubernetes.core.v1.Secret(
-        name,
-        metadata={"name": secret, "namespace": namespace},
-        type="kubernetes.io/tls",
-        string_data=data,
-        opts=opts,
-    )
+    metadata = {"name": secret, "namespace": namespace}
+    manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "kubernetes.io/tls"}
+    kubernetes_object(name, manifest | {"stringData": data}, opts)
 
 
 def _address(args: IngressGatewayArgs, chart: pulumi.Resource) -> pulumi.Output[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pulumi
 
-from components.common import istio_object
+from components.kubernetes_object import kubernetes_object
 
 SECURITY_API = "security.istio.io/v1"
 UNSEEN_BY_ANALYZE = {"galley.istio.io/analyze-suppress": "IST0127"}
@@ -88,9 +88,9 @@ class Policies(pulumi.ComponentResource):
         super().__init__("istiovm:index:Policies", name, None, opts)
         child = pulumi.ResourceOptions(parent=self, depends_on=list(args.after))
         if args.mutual_tls is not None:
-            istio_object(f"{args.namespace}-mutual-tls", peer_authentication(args), child)
+            kubernetes_object(f"{args.namespace}-mutual-tls", peer_authentication(args), child)
         if args.access is not None:
             # No workload's policy is named so: those end in -access.
             policy = authorization_policy("namespace", args.namespace, args.access)
-            istio_object(f"{args.namespace}-namespace-access", policy, child)
+            kubernetes_object(f"{args.namespace}-namespace-access", policy, child)
         self.register_outputs({})

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-import pulumi_kubernetes as kubernetes
 
-from components.common import ISTIO_API, istio_object
+from components.common import ISTIO_API
+from components.kubernetes_object import kubernetes_object
 from components.values import ISTIO_NAMESPACE
 from hosts.registered import RegisteredEntry
 from registration.ladder import AUTO_GROUP
@@ -183,7 +183,7 @@ class RegistrationGuard(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: RegistrationGuardArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("istiovm:index:RegistrationGuard", name, None, opts)
-        entries = istio_object(
+        entries = kubernetes_object(
             f"{name}-entries",
             {
                 "apiVersion": ISTIO_API,
@@ -197,17 +197,25 @@ class RegistrationGuard(pulumi.ComponentResource):
             },
             pulumi.ResourceOptions(parent=self, depends_on=list(args.after)),
         )
-        policy = kubernetes.admissionregistration.v1.ValidatingAdmissionPolicy(
+        policy = kubernetes_object(
             f"{name}-policy",
-            metadata={"name": guard_name(args)},
-            spec=policy_spec(args),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[entries]),
+            {
+                "apiVersion": "admissionregistration.k8s.io/v1",
+                "kind": "ValidatingAdmissionPolicy",
+                "metadata": {"name": guard_name(args)},
+                "spec": policy_spec(args),
+            },
+            pulumi.ResourceOptions(parent=self, depends_on=[entries]),
         )
-        binding = kubernetes.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
+        binding = kubernetes_object(
             f"{name}-binding",
-            metadata={"name": guard_name(args)},
-            spec=binding_spec(args),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[policy]),
+            {
+                "apiVersion": "admissionregistration.k8s.io/v1",
+                "kind": "ValidatingAdmissionPolicyBinding",
+                "metadata": {"name": guard_name(args)},
+                "spec": binding_spec(args),
+            },
+            pulumi.ResourceOptions(parent=self, depends_on=[policy]),
         )
         self.ready = (entries, policy, binding)
         self.register_outputs({})
@@ -232,19 +240,16 @@ class ConfirmedEntries(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("istiovm:index:ConfirmedEntries", name, None, opts)
-        kubernetes.apiextensions.CustomResourcePatch(
+        # One name: what a run wrote that did not live to tell, the next one takes over.
+        annotations = {"pulumi.com/patchFieldManager": "istio-vm-mesh-confirmed", **guard_data(args, CONFIRMED)}
+        kubernetes_object(
             f"{name}-patch",
-            api_version=ISTIO_API,
-            kind="WorkloadGroup",
-            metadata={
-                "name": guard_name(args),
-                "namespace": ISTIO_NAMESPACE,
-                # One name: what a run wrote that did not live to tell, the next one takes over.
-                "annotations": {
-                    "pulumi.com/patchFieldManager": "istio-vm-mesh-confirmed",
-                    **guard_data(args, CONFIRMED),
-                },
+            {
+                "apiVersion": ISTIO_API,
+                "kind": "WorkloadGroup",
+                "metadata": {"name": guard_name(args), "namespace": ISTIO_NAMESPACE, "annotations": annotations},
             },
-            opts=pulumi.ResourceOptions(parent=self, depends_on=list(confirmed)),
+            pulumi.ResourceOptions(parent=self, depends_on=list(confirmed)),
+            patch=True,
         )
         self.register_outputs({})

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
-import pulumi_kubernetes as kubernetes
 
+from components.kubernetes_object import kubernetes_object
 from components.values import ISTIO_NAMESPACE, suffixed
 
 REVISION, INJECTION, INJECT = "istio.io/rev", "istio-injection", "sidecar.istio.io/inject"
@@ -117,10 +117,14 @@ class RevisionTags(pulumi.ComponentResource):
     def __init__(self, name: str, args: RevisionTagsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("istiovm:index:RevisionTags", name, None, opts)
         for tag, target in args.tags.items():
-            kubernetes.admissionregistration.v1.MutatingWebhookConfiguration(
+            kubernetes_object(
                 f"{name}-{tag}",
-                metadata=tag_metadata(tag, target),
-                webhooks=tag_webhooks(tag, target),
-                opts=pulumi.ResourceOptions(parent=self, depends_on=list(target.after)),
+                {
+                    "apiVersion": "admissionregistration.k8s.io/v1",
+                    "kind": "MutatingWebhookConfiguration",
+                    "metadata": tag_metadata(tag, target),
+                    "webhooks": tag_webhooks(tag, target),
+                },
+                pulumi.ResourceOptions(parent=self, depends_on=list(target.after)),
             )
         self.register_outputs({})

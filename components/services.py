@@ -8,7 +8,8 @@ from typing import Any
 
 import pulumi
 
-from components.common import ISTIO_API, istio_object
+from components.common import ISTIO_API
+from components.kubernetes_object import kubernetes_object
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +93,6 @@ class MeshService(pulumi.ComponentResource):
     def __init__(self, name: str, args: MeshServiceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("istiovm:index:MeshService", name, None, opts)
         child = pulumi.ResourceOptions(parent=self, depends_on=list(args.after))
-        istio_object(f"{name}-service-entry", service_entry(name, args), child)
+        kubernetes_object(f"{name}-service-entry", service_entry(name, args), child)
         self.hosts = tuple(args.hosts)
         self.register_outputs({"hosts": list(self.hosts)})

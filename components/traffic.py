@@ -14,8 +14,9 @@ import pulumi
 import pulumi_command as command
 import pulumi_kubernetes as kubernetes
 
-from components.common import ISTIO_API, istio_object
+from components.common import ISTIO_API
 from components.entry import FORGOTTEN_SECONDS
+from components.kubernetes_object import kubernetes_object
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,7 @@ class TrafficPolicy(pulumi.ComponentResource):
         ):
             if manifest is not None:
                 child = pulumi.ResourceOptions(parent=self, depends_on=[*args.after, *made])
-                made.append(istio_object(f"{name}-{role}", manifest, child))
+                made.append(kubernetes_object(f"{name}-{role}", manifest, child))
         self.ready = tuple(made)
         self.register_outputs({"host": args.host})
 
@@ -118,7 +119,7 @@ class TrafficPolicy(pulumi.ComponentResource):
     ) -> kubernetes.apiextensions.CustomResource:
         """Make the DestinationRule of a subset that is to go after the routes to it, not before."""
         child = pulumi.ResourceOptions(parent=self, depends_on=list(after))
-        subset = istio_object(f"{name}-subset", manifest, child)
+        subset = kubernetes_object(f"{name}-subset", manifest, child)
         command.local.Command(
             f"{name}-unused",
             create=":",

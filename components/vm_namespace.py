@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pulumi
-import pulumi_kubernetes as kubernetes
+
+from components.kubernetes_object import kubernetes_object
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +52,17 @@ class VmNamespace(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: VmNamespaceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("istiovm:index:VmNamespace", name, None, opts)
-        namespace = kubernetes.core.v1.Namespace(
+        labels = {**args.labels, **injection_labels(args.injection, args.revision)}
+        namespace = kubernetes_object(
             f"{name}-namespace",
-            metadata={"name": name, "labels": {**args.labels, **injection_labels(args.injection, args.revision)}},
-            opts=pulumi.ResourceOptions(parent=self),
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}},
+            pulumi.ResourceOptions(parent=self),
         )
         accounts = [
-            kubernetes.core.v1.ServiceAccount(
+            kubernetes_object(
                 f"{name}-{account}",
-                metadata={"name": account, "namespace": name},
-                opts=pulumi.ResourceOptions(parent=self, depends_on=[namespace]),
+                {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": name}},
+                pulumi.ResourceOptions(parent=self, depends_on=[namespace]),
             )
             for account in args.service_accounts
             if account != "default"

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
-import pulumi_kubernetes as kubernetes
 
-from components.common import ISTIO_API, istio_object
+from components.common import ISTIO_API
+from components.kubernetes_object import kubernetes_object
 from components.policies import Access, authorization_policy
 from components.registration_guard import RegistrationGuard, RegistrationGuardArgs
 from components.services import MeshServiceArgs, ServicePort, service_entry
@@ -207,12 +207,12 @@ class Workload(pulumi.ComponentResource):
         self.group = workload_group(name, args)
         if args.host is not None and args.service_entry:
             manifest = service_entry(name, service_entry_args(name, args, args.host))
-            istio_object(f"{name}-service-entry", manifest, child)
+            kubernetes_object(f"{name}-service-entry", manifest, child)
         elif args.host is not None:
             _service(name, args, args.host, child)
         policies = [] if args.access is None else [_access(name, args, args.access, child)]
         self.static_steps = {
-            vm: {f"{vm}-static": istio_object(f"{vm}-static", static_entry(vm, static, self.group), child).id}
+            vm: {f"{vm}-static": kubernetes_object(f"{vm}-static", static_entry(vm, static, self.group), child).id}
             for vm, static in args.static_vms.items()
         }
         self.guard = None if args.guarded is None else guard_args(name, args, args.guarded)
@@ -221,28 +221,27 @@ class Workload(pulumi.ComponentResource):
         self.host = args.host
         # One resource that stands for all that VMs wait for: they would name each of them in the state.
         before = [*args.after, *args.vms_after, *policies, *(part for guard in guards for part in guard.ready)]
-        self.ready = istio_object(f"{name}-group", self.group, pulumi.ResourceOptions(parent=self, depends_on=before))
+        self.ready = kubernetes_object(
+            f"{name}-group", self.group, pulumi.ResourceOptions(parent=self, depends_on=before)
+        )
         self.register_outputs({"identity": self.identity, "host": self.host})
 
 
 def _service(name: str, args: WorkloadArgs, host: str, opts: pulumi.ResourceOptions) -> None:
-    kubernetes.core.v1.Service(
-        f"{name}-service",
-        metadata={
-            "name": host.split(".")[0],
-            "namespace": args.namespace,
-            # The provider would wait for pods, and the endpoints here are VMs.
-            "annotations": {"pulumi.com/skipAwait": "true"},
-        },
-        spec=service_spec(name, args),
-        opts=opts,
-    )
+    metadata = {
+        "name": host.split(".")[0],
+        "namespace": args.namespace,
+        # The provider would wait for pods, and the endpoints here are VMs.
+        "annotations": {"pulumi.com/skipAwait": "true"},
+    }
+    manifest = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": service_spec(name, args)}
+    kubernetes_object(f"{name}-service", manifest, opts)
 
 
 def _access(name: str, args: WorkloadArgs, rules: Sequence[Access], opts: pulumi.ResourceOptions) -> pulumi.Resource:
     selector = service_selector(name, args.labels)
     manifest = authorization_policy(f"{name}-access", args.namespace, rules, selector)
-    policy: pulumi.Resource = istio_object(f"{name}-access", manifest, opts)
+    policy: pulumi.Resource = kubernetes_object(f"{name}-access", manifest, opts)
     return policy
 
 

@@ -47,7 +47,7 @@ def _sections(path: str, model: type[Model], places: dict[type[Model], str]) -> 
     yield "| key | type | default | meaning |"
     yield "|---|---|---|---|"
     below: list[tuple[str, type[Model]]] = []
-    for field in model.model_fields.values():
+    for name, field in model.model_fields.items():
         kind, inner = _kind(field.annotation, field.metadata)
         if inner is not None:
             suffix, part = inner
@@ -55,7 +55,7 @@ def _sections(path: str, model: type[Model], places: dict[type[Model], str]) -> 
                 places[part] = f"{path}.{field.alias}{suffix}".lstrip(".")
                 below.append((places[part], part))
             kind = f"[{kind}](#{_anchor(places[part])})"
-        yield f"| `{field.alias}` | {kind} | {_default(field)} | {_cell(field.description)} |"
+        yield f"| `{field.alias}` | {kind} | {_default(field)} | {_cell(model.meaning(name))} |"
     if model.later:
         yield f"\nNot supported yet: {', '.join(f'`{key}`' for key in sorted(model.later))}."
     yield ""

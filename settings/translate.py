@@ -88,16 +88,16 @@ def model_at(model: type[Model], location: Sequence[str | int]) -> type[Model]:
     annotation: Any = model
     for key in location:
         if isinstance(annotation, type) and issubclass(annotation, Model):
-            annotation = _inner(_field(annotation, str(key)).annotation)
+            annotation = _inner(_field(annotation, str(key))[1].annotation)
         else:
             annotation = _inner(get_args(annotation)[-1])
     assert isinstance(annotation, type) and issubclass(annotation, Model)
     return annotation
 
 
-def _field(model: type[Model], key: str) -> Any:
-    """Return the field of a model that a stack file's key fills."""
-    return next(field for field in model.model_fields.values() if field.alias == key)
+def _field(model: type[Model], key: str) -> tuple[str, Any]:
+    """Return the field of a model that a stack file's key fills, and its name."""
+    return next(item for item in model.model_fields.items() if item[1].alias == key)
 
 
 def _inner(annotation: Any) -> Any:
@@ -111,5 +111,6 @@ def _inner(annotation: Any) -> Any:
 
 def _meaning(model: type[Model], location: Sequence[str | int]) -> str:
     """Return the first sentence of what a key means, to say what would be right."""
-    field = _field(model_at(model, location[:-1]), str(location[-1]))
-    return re.split(r"[.;] ", " ".join(field.description.split()), maxsplit=1)[0].rstrip(".")
+    inside = model_at(model, location[:-1])
+    name, _ = _field(inside, str(location[-1]))
+    return re.split(r"[.;] ", " ".join(inside.meaning(name).split()), maxsplit=1)[0].rstrip(".")

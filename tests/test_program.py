@@ -259,6 +259,7 @@ def test_every_kubernetes_object_goes_to_the_declared_cluster(done: Run) -> None
         "kubeconfig": "kubeconfig",
         "clusterIdentifier": "cluster1",
         "enableServerSideApply": "true",
+        "enableConfigMapMutable": "true",
     }
     for resource in done.monitor.registered.values():
         if resource.type.startswith("kubernetes:"):

@@ -20,6 +20,7 @@ from components.vm_plan import VirtualMachineArgs, credential_args, desired_host
 from hosts import plan
 from hosts.login import SshLogin, SshTarget
 from hosts.plan import DesiredHost, Package
+from registration.credentials import Wanted
 
 HOST_KEY, USER_KEY = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
 GROUP = {
@@ -45,6 +46,7 @@ class Place:
         self.says: Says = lambda command, stdin: (0, "", "")
         self.packages = packages or {"deb-amd64": Package(url="http://10.77.0.5/x.deb", sha256="0" * 64)}
         self.desired: DesiredHost
+        self.token = Wanted()
 
     def do(self, name: str, *args: Any) -> None:
         """Run a hook."""
@@ -95,6 +97,7 @@ class Place:
             istiod_address="10.77.0.200",
             istiod_port=15012,
             root_certificate=ROOT,
+            wanted_token=self.token,
         )
         self.desired = desired_host("billing-1", args, ROOT, "10.77.0.200", 15012)
         place = dataclasses.replace(entry_args("billing-1", args), healthy_within=0)
@@ -154,8 +157,8 @@ def test_a_vm_gets_a_token_right_before_it_enrols() -> None:
 
 def test_a_vm_that_has_used_its_token_gets_none_and_leaves_the_mesh_first() -> None:
     place = Place()
-    used = {"metadata": {"uid": "u1", "annotations": {"istio-vm-mesh/used": ROOT_DIGEST}}}
-    place.cluster.answers = {SECRET: used, ENTRY: registered("c0")}
+    place.token = Wanted(used=ROOT_DIGEST)
+    place.cluster.answers = {SECRET: {"metadata": {"uid": "u1"}}, ENTRY: registered("c0")}
     place.do("leave_and_get_token", None)
     assert place.said == []
     assert [(method, path) for method, path, _ in place.cluster.sent] == [("DELETE", ENTRY)]
