@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from cryptography import x509
+
 from hosts.plan import HELPER, STATE
 
 OBSERVE = f"""\
@@ -90,11 +92,13 @@ def found(status: int | None, stdout: str, stderr: str, *, now: datetime) -> Fou
     certificate = _certificate(told.get("certificate", []))
     drift = list(_differences(told.get("was", []), told.get("is", [])))
     left = told.get("left", [])
-    if left and certificate and datetime.fromisoformat(certificate.not_after) < now:
+    expired = certificate is not None and datetime.fromisoformat(certificate.not_after) < now
+    bare = "bare" in told or expired
+    if left and certificate and expired:
         drift.append(f"certificate + expired {certificate.not_after}")
     if drift:
-        return _drifted(drift, left[0] if left else number, certificate, "bare" in told)
-    return Found(record=_shown(told.get("record", [])), certificate=certificate, bare="bare" in told)
+        return _drifted(drift, left[0] if left else number, certificate, bare)
+    return Found(record=_shown(told.get("record", [])), certificate=certificate, bare=bare)
 
 
 def _drifted(drift: Sequence[str], left: str, certificate: Certificate | None = None, bare: bool = False) -> Found:
@@ -139,14 +143,16 @@ def _items(facts: Sequence[str]) -> dict[str, list[str]]:
     return items
 
 
-def _certificate(told: Sequence[str]) -> Certificate | None:
-    """The certificate from what `openssl x509 -serial -enddate` prints."""
-    fields = dict(line.partition("=")[::2] for line in told)
+def _certificate(pem: Sequence[str]) -> Certificate | None:
+    """What the lines of a certificate say; its serial number is written as openssl does."""
     try:
-        end = datetime.strptime(fields["notAfter"], "%b %d %H:%M:%S %Y GMT")
-        return Certificate(serial=fields["serial"], not_after=f"{end:%Y-%m-%dT%H:%M:%SZ}")
-    except (KeyError, ValueError):
+        found = x509.load_pem_x509_certificate("\n".join([*pem, ""]).encode())
+    except ValueError:
         return None
+    digits = f"{found.serial_number:X}"
+    return Certificate(
+        serial=digits.zfill(len(digits) + len(digits) % 2), not_after=f"{found.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
+    )
 
 
 def _refusal(said: str) -> str:

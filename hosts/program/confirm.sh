@@ -18,16 +18,15 @@ confirm() {
 	forget_packages
 	keep_confirmed
 	remember confirmed
-	certificate=null
-	if has openssl; then
-		field() { openssl x509 -in /etc/certs/cert-chain.pem -noout "$@"; }
-		spiffe=$(field -ext subjectAltName | sed -n 's/.*URI://p')
-		not_after=$(date -u -d "$(field -enddate | cut -d= -f2)" +%Y-%m-%dT%H:%M:%SZ)
-		certificate=$(printf '{"notAfter":"%s","serial":"%s","spiffe":"%s"}' "$not_after" "$(field -serial | cut -d= -f2)" "$(json "$spiffe")")
+	evidence=null
+	if [ -n "${certificate-}" ]; then
+		field() { printf '%s\n' "$certificate" | sed -n "s/.*$1//p"; }
+		not_after=$(date -u -d "$(field notAfter=)" +%Y-%m-%dT%H:%M:%SZ)
+		evidence=$(printf '{"notAfter":"%s","serial":"%s","spiffe":"%s"}' "$not_after" "$(field serial=)" "$(json "$(field URI:)")")
 	fi
 	since=$(date -u -d "$(systemctl show -p ActiveEnterTimestamp --value istio)" +%Y-%m-%dT%H:%M:%SZ)
 	printf '{"package":"%s","certificate":%s,"ready":true,"since":"%s"}\n' \
-		"$(json "$(package_version)")" "$certificate" "$since"
+		"$(json "$(package_version)")" "$evidence" "$since"
 }
 proved() { [ "$(cat "$state/proved" 2>/dev/null)" = "$(current)" ]; }
 # A start that was taken back, and told of: a connection that was new since that start has been here, so it was not ssh

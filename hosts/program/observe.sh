@@ -8,26 +8,32 @@ remember() {
 forget() { rm -f "$state/as-$1"; }
 facts() { case $1 in configured) facts_configured ;; *) facts_confirmed ;; esac; }
 facts_configured() {
-	sed -n 's|^\(/[^:]*\): .*|\1|p' "$desired" | awk '!seen[$0]++' | while read -r path; do
-		file=$root$path
-		if [ "$path" = /etc/hosts ]; then
-			sed -n '/^# istio-vm-mesh begin/,/^# istio-vm-mesh end$/s|^|/etc/hosts block: |p' "$file" 2>/dev/null || :
-		elif [ "$path" = /etc/certs/root-cert.pem ] && [ -e "$file" ]; then
-			# The agent writes it anew, with a mode of its own and what other roots it knows.
-			content "$path" | grep -Fxf "$file" | sed "s|^|$path: |"
-		elif [ -e "$file" ]; then
-			stat -c "$path mode: %a %U:%G %F" "$file"
-			head -c 65536 "$file" | tr -d '\000' | sed -e "s|^|$path: |" -e "\$a\\"
-		fi
-	done
-	for file in "$helper" "$state/desired"; do
-		! [ -e "$file" ] || echo "${file#"$root"}: $(sha256sum <"$file" | cut -c1-64)"
-	done
+	facts_files
+	sha256sum "$helper" "$state/desired" 2>/dev/null | while read -r sum file; do echo "${file#"$root"}: $sum"; done
 	echo "package: istio-sidecar $(package_version) $(cat "$state/package" 2>/dev/null)"
-	for file in "$root"/usr/local/bin/envoy "$root"/usr/local/bin/pilot-agent "$root"/usr/local/bin/istio-start.sh "$root"/lib/systemd/system/istio.service; do
-		! [ -e "$file" ] || stat -c "package: %n %a %U:%G, %s bytes" "$file"
-	done
+	stat -c "package: %n %a %U:%G, %s bytes" "$root"/usr/local/bin/envoy "$root"/usr/local/bin/pilot-agent \
+		"$root"/usr/local/bin/istio-start.sh "$root"/lib/systemd/system/istio.service 2>/dev/null || :
 	routes_facts
+}
+# The managed files, all by few processes: a look at many VMs should cost them little.
+facts_files() {
+	set --
+	paths=$(awk -F: '/^\// && !seen[$1]++ { print $1 }' "$desired")
+	for path in $paths; do
+		file=$root$path
+		[ -e "$file" ] || continue
+		case $path in
+			/etc/hosts) sed -n '/^# istio-vm-mesh begin/,/^# istio-vm-mesh end$/s|^|/etc/hosts block: |p' "$file" ;;
+			# The agent writes it anew, with a mode of its own and what other roots it knows.
+			/etc/certs/root-cert.pem) content "$path" | grep -Fxf "$file" | sed "s|^|$path: |" ;;
+			*) set -- "$@" "$file" ;;
+		esac
+	done
+	[ $# -gt 0 ] || return 0
+	{
+		stat -c '%n mode: %a %U:%G %F' "$@"
+		find "$@" -prune -type f -size -129 -exec awk '{ print FILENAME ": " $0 }' {} +
+	} | tr -d '\000' | sed "s|^$root||"
 }
 facts_confirmed() {
 	echo "istio.service: $(systemctl is-enabled istio 2>/dev/null)"
@@ -37,12 +43,20 @@ facts_confirmed() {
 	done
 	facts_rules
 }
+# The sidecar's rules and ours, whatever packet filter has them. A table of the older one comes to be by being listed,
+# so all that are there are saved; in which order they are saved may change with a reboot.
 facts_rules() {
-	for tables in iptables iptables-legacy ip6tables ip6tables-legacy; do
-		for table in raw mangle nat filter; do
-			rules $tables $table | grep -E 'ISTIO_|istio-vm-mesh' | sed "s/^/$tables: $table: /"
-		done
-	done
+	for tool in iptables iptables-legacy ip6tables ip6tables-legacy; do
+		! has "$tool-save" || { echo "# $tool"; "$tool-save" 2>/dev/null || :; }
+	done | awk '
+		/^# ip6?tables(-legacy)?$/ { tools[++last] = $2 }
+		/^\*/ { table = substr($1, 2) }
+		/^:/ { sub(/^:/, "-N "); sub(/ .*/, "", $2); $0 = $1 " " $2 }
+		/ISTIO_|istio-vm-mesh/ { found[last, table] = found[last, table] tools[last] ": " table ": " $0 "\n" }
+		END {
+			count = split("raw mangle nat filter", tables, " ")
+			for (tool = 1; tool <= last; tool++) for (i = 1; i <= count; i++) printf "%s", found[tool, tables[i]]
+		}'
 }
 # Whether what a sidecar that runs may have read is not what it is to read.
 strays() {
@@ -54,7 +68,11 @@ strays() {
 # Whether the sidecar has a certificate that is valid. One that has run out lets an agent ask ever more rarely.
 certified() {
 	[ -s "$root/etc/certs/key.pem" ] && [ -s "$root/etc/certs/cert-chain.pem" ] || return 1
-	! has openssl || openssl x509 -in "$root/etc/certs/cert-chain.pem" -noout -checkend 0 >/dev/null 2>&1
+	certificate=''
+	has openssl || return 0
+	# One call for all, since it takes its time; before 1.1.1 it knows no -ext.
+	set -- openssl x509 -in "$root/etc/certs/cert-chain.pem" -noout -serial -enddate -checkend 0
+	certificate=$("$@" -ext subjectAltName 2>/dev/null) || certificate=$("$@" 2>/dev/null)
 }
 # Whether a sidecar that runs has what it needs at its next start, and its redirection is as it was when it was
 # confirmed, if it ever was.
@@ -74,9 +92,8 @@ observe() {
 		sed -e '1s/^/left /' -e '1!s/^/was /' "$state/as-$part"
 		facts "$part" | sed 's/^/is /'
 	done
-	if has openssl && [ -s "$root/etc/certs/cert-chain.pem" ]; then
-		openssl x509 -in "$root/etc/certs/cert-chain.pem" -noout -serial -enddate | sed 's/^/certificate /'
-	fi
-	certified || echo bare
+	# It is read where this goes to: openssl takes longer than all the rest.
+	! [ -s "$root/etc/certs/cert-chain.pem" ] || sed -n 's/^/certificate /p; /-----END/q' "$root/etc/certs/cert-chain.pem"
+	[ -s "$root/etc/certs/key.pem" ] && [ -s "$root/etc/certs/cert-chain.pem" ] || echo bare
 	echo end
 }

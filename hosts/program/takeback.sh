@@ -81,33 +81,17 @@ tell_taken_back() {
 	mv -f "$state/taken-back" "$state/told"
 	fail taken-back "$(cat "$state/told")" "correct what kept ssh or the sidecar from working, then run up again"
 }
-# rules TOOL TABLE: its rules. A table of the older packet filter would come to be by being looked at.
-rules() {
-	case $1 in
-		iptables-legacy) grep -qx "$2" /proc/net/ip_tables_names 2>/dev/null || return 0 ;;
-		ip6tables-legacy) grep -qx "$2" /proc/net/ip6_tables_names 2>/dev/null || return 0 ;;
-	esac
-	! has "$1" || "$1" -w 10 -t "$2" -S 2>/dev/null || :
-}
 # redirected [TABLE]: whether there are rules of the sidecar's, by whatever packet filter.
 redirected() {
-	for tables in iptables iptables-legacy ip6tables ip6tables-legacy; do
-		for table in ${1:-nat raw mangle filter}; do
-			! rules $tables "$table" | grep -q ISTIO_ || return 0
-		done
-	done
-	has nft && nft list tables 2>/dev/null | grep -q istio-proxy-
+	facts_rules | grep -q ": ${1:-[a-z]*}: .*ISTIO_" || { has nft && nft list tables 2>/dev/null | grep -q istio-proxy-; }
 }
 # The sidecar's own program removes the rules that it would make now; the rest goes by name.
 clean_rules() {
 	redirected || return 0
 	! has istio-start.sh || (cd / && timeout 20 istio-start.sh clean >/dev/null 2>&1) || :
-	for tables in iptables iptables-legacy ip6tables ip6tables-legacy; do
-		for table in nat raw mangle filter; do
-			rules $tables "$table" | grep ISTIO_ >"$run.rules" || continue
-			sed -n 's/^-A/-D/p' "$run.rules" | xargs -r -L 1 $tables -w 10 -t "$table" || :
-			sed -n 's/^-N/-X/p' "$run.rules" | xargs -r -L 1 $tables -w 10 -t "$table" || :
-		done
+	facts_rules | grep ISTIO_ >"$run.rules" || :
+	for action in -A/-D -N/-X; do
+		sed -n "s/^\([^:]*\): \([^:]*\): ${action%/*}/\1 -w 10 -t \2 ${action#*/}/p" "$run.rules" | xargs -r -L 1 env || :
 	done
 	rm -f "$run.rules"
 	if has nft; then

@@ -30,3 +30,14 @@ def test_a_certificate_counts_while_it_is_valid_and_has_its_key(
     (certs / "cert-chain.pem").write_bytes(certificate(hours))
     done = run("sh", tmp_path, HOST, "if certified; then echo yes; else echo no; fi")
     assert done.stdout == (b"yes\n" if good else b"no\n"), done.stderr
+
+
+def test_a_look_shows_the_first_certificate_alone(tmp_path: Path) -> None:
+    certs = tmp_path / "etc/certs"
+    certs.mkdir(parents=True)
+    (certs / "key.pem").write_text("key")
+    first, issuer = certificate(1), certificate(24)
+    (certs / "cert-chain.pem").write_bytes(first + issuer)
+    done = run("sh", tmp_path, HOST, "observe")
+    told = [line.removeprefix("certificate ") for line in done.stdout.decode().splitlines() if line != "end"]
+    assert told == first.decode().splitlines(), done.stderr

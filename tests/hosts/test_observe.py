@@ -3,10 +3,13 @@
 import dataclasses
 import subprocess
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
 from host_program import HOST, run
 from hypothesis import given
 from hypothesis import strategies as st
@@ -182,11 +185,20 @@ def test_no_answer_of_a_vm_ends_the_program(lines: list[str], end: str) -> None:
     assert all(line.isprintable() for line in (*seen.record, *seen.drift))
 
 
+def certificate(hour: int) -> str:
+    """The lines of one with the serial number 10 that runs out at an hour of the day."""
+    end = NOW.replace(hour=hour)
+    name, key = x509.Name([]), ed25519.Ed25519PrivateKey.generate()
+    made = x509.CertificateBuilder(name, name, key.public_key(), 10, end - timedelta(days=1), end).sign(key, None)
+    return "".join(f"certificate {line}\n" for line in made.public_bytes(Encoding.PEM).decode().splitlines())
+
+
 def test_a_certificate_is_told_and_counts_when_it_has_run_out() -> None:
-    told = "certificate serial=0A\ncertificate notAfter=Nov 21 1{}:00:00 2026 GMT\nend\n"
-    assert answer(told.format(3)) == Found(certificate=Certificate(serial="0A", not_after="2026-11-21T13:00:00Z"))
-    assert answer("left x\n" + told.format(1)).drift == ("certificate + expired 2026-11-21T11:00:00Z",)
-    assert answer("certificate serial=0A\nend\n") == Found()
+    valid, expired = certificate(13), certificate(11)
+    assert answer(f"{valid}end\n") == Found(certificate=Certificate(serial="0A", not_after="2026-11-21T13:00:00Z"))
+    assert answer(f"left x\n{expired}end\n").drift == ("certificate + expired 2026-11-21T11:00:00Z",)
+    assert answer(f"left x\n{expired}end\n").bare
+    assert answer("certificate -----BEGIN\nend\n") == Found()
 
 
 @pytest.mark.parametrize("drift", ["", "left x\nwas certificate: /etc/certs/key.pem\n"])
