@@ -13,10 +13,10 @@ from arguments.ingress import ingress_args
 from arguments.machines import (
     agent_warning,
     credentials,
-    look_at_hosts,
     machine_args,
     registration_args,
     rollout_args,
+    told,
     workload_args,
     workloads_args,
 )
@@ -33,7 +33,6 @@ __all__ = [
     "existing_args",
     "gateway_args",
     "ingress_args",
-    "look_at_hosts",
     "machine_args",
     "migration_steps",
     "namespace_args",
@@ -43,6 +42,7 @@ __all__ = [
     "rollout_args",
     "service_args",
     "tags_args",
+    "told",
     "ways_to_istiod",
     "workload_args",
     "workloads_args",

@@ -26,7 +26,6 @@ from hosts.observe import Found
 from hosts.plan import Package, Route
 from hosts.registered import registered_entry, without_cloud
 from hosts.sidecar_files import secret_ttl
-from observation import observe
 from observation.targets import target_of
 from registration import credential_reader, waves_reader
 from registration.credentials import Holder, Wanted, certificate_seconds
@@ -178,9 +177,8 @@ def agent_warning(stack: Settings) -> str:
     return agent_problem(os.environ, wanted=wanted) if logins else ""
 
 
-def look_at_hosts(stack: Settings) -> dict[str, Found]:
-    """What is found on each VM, and told at once; empty where the stack does not ask for it."""
-    found = observe(stack)
+def told(found: Mapping[str, Found]) -> Mapping[str, Found]:
+    """What is found on the VMs, once people were told."""
     for name, vm in found.items():
         if vm.unknown:
             pulumi.log.warn(f"vm {name} was not looked at: {vm.unknown}")

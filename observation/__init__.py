@@ -1,5 +1,8 @@
 """Looks at all VMs over ssh, at once and within a deadline; what an answer means is decided in `hosts.observe`."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 from hosts.observe import Found
 from observation.targets import targets
 from settings import Settings
@@ -12,3 +15,8 @@ def observe(settings: Settings) -> dict[str, Found]:
     from observation.reader import look  # asyncssh takes its time to import
 
     return look(targets(settings, settings.connections))
+
+
+def looking(settings: Settings) -> Callable[[], dict[str, Found]]:
+    """Begin to look at the VMs, and return what waits for what is found."""
+    return ThreadPoolExecutor(1).submit(observe, settings).result
