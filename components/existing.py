@@ -98,7 +98,7 @@ def judge(wanted: Wanted, facts: Facts) -> FoundIstio | list[str]:
     if reasons or facts.istiod is None or facts.mesh is None or facts.injector is None:
         return reasons
     env = container_env(facts.istiod)
-    mesh = yaml.safe_load(facts.mesh["data"]["mesh"]) or {}
+    mesh = yaml.load(facts.mesh["data"]["mesh"], Loader=yaml.CSafeLoader) or {}
     values = json.loads(facts.injector["data"]["values"])
     was = json.loads((facts.istiod["metadata"].get("annotations") or {}).get(WAS, "{}"))
     off = switched_off(env)

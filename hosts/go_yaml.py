@@ -22,14 +22,14 @@ _ESCAPES = {
 }  # fmt: skip
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """PyYAML's safe loader with go-yaml's plain words: no base 60, exponents without a point, no timestamps, no `=`."""
 
 
 _OTHERS = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp", "value")}
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OTHERS]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:int",

@@ -54,7 +54,7 @@ def read(path: Path) -> str:
 def contexts(path: Path) -> list[str]:
     """Return the names of a kubeconfig's contexts."""
     try:
-        config: Any = yaml.safe_load(read(path))
+        config: Any = yaml.load(read(path), Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, ValueError):
         config = None
     if not isinstance(config, dict) or not isinstance(config.get("clusters"), list):

@@ -6,8 +6,8 @@ from typing import Any
 import yaml
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as Pulumi reads it."""
+class _KeysOnce(yaml.constructor.SafeConstructor):
+    """Refuses a key that stands in a mapping twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return a mapping, which must have each key once."""
@@ -20,7 +20,15 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.yaml_implicit_resolvers = {}
+class _Loader(_KeysOnce, yaml.CSafeLoader):
+    """YAML as Pulumi reads it."""
+
+
+class _SlowLoader(_KeysOnce, yaml.SafeLoader):
+    """The same, ten times slower, with messages that show the line that is wrong."""
+
+
+_Loader.yaml_implicit_resolvers = _SlowLoader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -33,4 +41,7 @@ for _tag, _pattern, _first in (
 
 def load_yaml(text: str) -> Any:
     """Return what a YAML text holds, read as Pulumi reads it."""
-    return yaml.load(text, Loader=_Loader)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError):
+        return yaml.load(text, Loader=_SlowLoader)

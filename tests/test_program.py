@@ -1,9 +1,10 @@
 """The whole program, run by the unmodified SDK against a monitor that records."""
 
+import contextlib
 import json
 import re
 import runpy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,18 +59,20 @@ STACK: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "kubeconfig").write_text(
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The project's folder, in which the tests of a module run."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "kubeconfig").write_text(
         "apiVersion: v1\nkind: Config\nclusters: []\ncontexts: []\nusers: [{name: u, user: {token: kube-secret}}]\n"
     )
     for chart in ("base", "istiod", "gateway"):
-        (tmp_path / "charts" / chart).mkdir(parents=True)
-        (tmp_path / "charts" / chart / "Chart.yaml").touch()
-    (tmp_path / "id").write_text(PRIVATE_KEY)
-    (tmp_path / "id").chmod(0o600)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+        (folder / "charts" / chart).mkdir(parents=True)
+        (folder / "charts" / chart / "Chart.yaml").touch()
+    (folder / "id").write_text(PRIVATE_KEY)
+    (folder / "id").chmod(0o600)
+    with contextlib.chdir(folder):
+        yield folder
 
 
 def entries(*addresses: str) -> list[dict[str, Any]]:
@@ -190,7 +193,7 @@ def run_program(
     return done
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def done(project: Path) -> Run:
     return run_program()
 
@@ -369,9 +372,7 @@ def test_with_agent_and_bastion_no_key_and_no_socket_is_in_the_state(
         assert "privateKey" not in text and "socket-of-today" not in text
 
 
-def test_a_static_vm_adds_one_workload_entry_and_nothing_else(
-    project: Path, done: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_static_vm_adds_one_workload_entry_and_nothing_else(done: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     billing = STACK["workloads"]["billing"]
     vms = {**billing["vms"], "legacy-1": {"address": "10.77.0.100", "static": True}}
     monkeypatch.setitem(STACK, "workloads", {**STACK["workloads"], "billing": {**billing, "vms": vms}})
@@ -383,8 +384,8 @@ def test_a_static_vm_adds_one_workload_entry_and_nothing_else(
     assert found.values["workloads"]["billing"]["vms"] == ["billing-1", "billing-2", "legacy-1"]
 
 
-def test_the_cluster_is_asked_as_often_for_many_vms_as_for_few(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = run_program().cluster
+def test_the_cluster_is_asked_as_often_for_many_vms_as_for_few(done: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = done.cluster
     billing = STACK["workloads"]["billing"]
     vms = {f"billing-{n}": {"address": f"10.77.1.{n}", "hostKey": HOST_KEY} for n in range(1, 21)}
     monkeypatch.setitem(STACK, "workloads", {**STACK["workloads"], "billing": {**billing, "vms": vms}})
@@ -406,9 +407,10 @@ def test_who_may_not_read_secrets_still_previews(project: Path) -> None:
     assert run_program(preview=True, answers={path: forbidden}).names == run_program(preview=True).names
 
 
-def test_two_runs_register_the_same(project: Path) -> None:
+def test_two_runs_register_the_same(done: Run) -> None:
     first, second = (
-        {name: (r.inputs, r.dependencies) for name, r in run_program().monitor.registered.items()} for _ in range(2)
+        {name: (r.inputs, r.dependencies) for name, r in one.monitor.registered.items()}
+        for one in (done, run_program())
     )
     assert first == second
 

@@ -22,8 +22,16 @@ def changed(before: Run, after: Run) -> set[str]:
     return {name for name in before.names | after.names if before[name].inputs != after[name].inputs}
 
 
-def test_another_root_reaches_every_vm_with_a_new_token(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = with_authority(project, monkeypatch, FIRST, FIRST.pem)
+@pytest.fixture(scope="module")
+def of_first(project: Path) -> Run:
+    with pytest.MonkeyPatch.context() as patch:
+        return with_authority(project, patch, FIRST, FIRST.pem)
+
+
+def test_another_root_reaches_every_vm_with_a_new_token(
+    of_first: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = of_first
     after = with_authority(project, monkeypatch, FIRST, FIRST.pem + SECOND.pem)
     vms = {"billing-1", "billing-2", "ledger-1"}
     assert changed(before, after) >= {"istio-ca", "istio-istiod", *(f"{vm}-configure" for vm in vms)}
@@ -47,7 +55,6 @@ def test_another_authority_of_the_same_root_changes_nothing_on_vms(
     assert changed(before, after) == {"istio-ca", "istio-istiod"}
 
 
-def test_its_key_is_nowhere_in_plain_text(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = with_authority(project, monkeypatch, FIRST, FIRST.pem)
-    text = "".join(public_text(one.inputs) for one in done.monitor.registered.values())
+def test_its_key_is_nowhere_in_plain_text(of_first: Run) -> None:
+    text = "".join(public_text(one.inputs) for one in of_first.monitor.registered.values())
     assert "PRIVATE KEY" not in text

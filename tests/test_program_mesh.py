@@ -1,9 +1,11 @@
 """The whole program with namespaces, policies and services around the VMs."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from recording import Run
 from test_program import STACK, project, run_program
 
 from arguments.namespaces import principal
@@ -29,22 +31,27 @@ MESH: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def mesh(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def mesh() -> Iterator[None]:
     """The stack of these tests, in place of the program's."""
     billing = STACK["workloads"]["billing"]
     service = {"host": "billing.mesh.internal", "ports": {"http": 80}}
     access = [{"from": ["billing"], "ports": ["http"], "methods": ["GET"]}]
-    for key, value in MESH.items():
-        monkeypatch.setitem(STACK, key, value)
-    monkeypatch.setitem(STACK, "istio", STACK["istio"] | {"mutualTls": "PERMISSIVE", "trustDomain": "td.example"})
-    monkeypatch.setitem(billing, "service", service)
-    monkeypatch.setitem(billing, "access", access)
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in MESH.items():
+            patch.setitem(STACK, key, value)
+        patch.setitem(STACK, "istio", STACK["istio"] | {"mutualTls": "PERMISSIVE", "trustDomain": "td.example"})
+        patch.setitem(billing, "service", service)
+        patch.setitem(billing, "access", access)
+        yield
 
 
-@pytest.mark.usefixtures("project", "mesh")
-def test_what_is_made_around_the_vms() -> None:
-    done = run_program()
+@pytest.fixture(scope="module")
+def done(project: Path, mesh: None) -> Run:
+    return run_program()
+
+
+def test_what_is_made_around_the_vms(done: Run) -> None:
     made = {
         name: (resource.parent_name, resource.inputs["metadata"]["namespace"])
         for name, resource in done.monitor.registered.items()
@@ -94,9 +101,8 @@ def test_what_is_made_around_the_vms() -> None:
     }
 
 
-@pytest.mark.usefixtures("project", "mesh")
-def test_services_and_hosts_are_put_out() -> None:
-    values = run_program().values
+def test_services_and_hosts_are_put_out(done: Run) -> None:
+    values = done.values
     assert values["services"] == {
         "reviews": {"hosts": ["reviews.mesh.internal"], "ports": {"http": 80, "web": 81}, "namespace": "shop"},
         "elsewhere": {"hosts": ["a.example"], "ports": {"tls": 443}, "namespace": "other"},
@@ -114,6 +120,5 @@ def test_services_and_hosts_are_put_out() -> None:
         ("ledger", "td.example/ns/vm-apps/sa/ledger"),
     ],
 )
-@pytest.mark.usefixtures("mesh")
 def test_a_caller_as_policies_name_it(project: Path, caller: str, named: str) -> None:
     assert principal(parse(STACK, project_dir=project), caller) == named

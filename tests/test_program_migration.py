@@ -58,18 +58,30 @@ class Mesh:
         return {}
 
 
-@pytest.fixture
-def mesh(project: Path, monkeypatch: pytest.MonkeyPatch) -> Mesh:
-    """The mesh, and the documented rules in the stack."""
+def documented(patch: pytest.MonkeyPatch) -> Mesh:
+    """Put the documented rules into the stack, and the mesh into the program's place of it."""
     assert DOCUMENTED
     billing = STACK["workloads"]["billing"]
     workloads = {**STACK["workloads"], "billing": {**billing, "labels": {"app": "billing", "version": "v1"}}}
-    monkeypatch.setitem(STACK, "workloads", workloads)
-    monkeypatch.setitem(STACK, "traffic", load_yaml(DOCUMENTED[1])["istio-vm-mesh:traffic"])
+    patch.setitem(STACK, "workloads", workloads)
+    patch.setitem(STACK, "traffic", load_yaml(DOCUMENTED[1])["istio-vm-mesh:traffic"])
     found = Mesh()
     sources = Sources(get=found.get, pod=found.pod, vms=found.vms)
-    monkeypatch.setattr(migrations, "live_sources", lambda settings, client: sources)
+    patch.setattr(migrations, "live_sources", lambda settings, client: sources)
     return found
+
+
+@pytest.fixture
+def mesh(project: Path, monkeypatch: pytest.MonkeyPatch) -> Mesh:
+    return documented(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def stepped(project: Path) -> Run:
+    """A run of one step."""
+    with pytest.MonkeyPatch.context() as patch:
+        documented(patch)
+        return run_program()
 
 
 def at(share: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,11 +104,18 @@ def subsets(done: Run) -> dict[str, Any]:
     return {subset["name"]: subset["labels"] for rule in rules for subset in rule["subsets"]}
 
 
-def test_a_step(mesh: Mesh) -> None:
-    done = run_program()
-    assert weights(done) == {"vm": 80, "pods": 20}
-    assert record(done) == {"from": "vm", "to": "pods", "at": 20, "requestsAndErrors": {"pod billing-7d4b": [500, 0]}}
-    assert subsets(done) == {"vm": {"version": "v1"}, "pods": {"version": "pods"}}
+def test_a_step(stepped: Run) -> None:
+    assert weights(stepped) == {"vm": 80, "pods": 20}
+    assert record(stepped) == {
+        "from": "vm",
+        "to": "pods",
+        "at": 20,
+        "requestsAndErrors": {"pod billing-7d4b": [500, 0]},
+    }
+    assert subsets(stepped) == {"vm": {"version": "v1"}, "pods": {"version": "pods"}}
+
+
+def test_a_preview_of_a_step(mesh: Mesh) -> None:
     assert run_program(preview=True)[f"{HOST}-virtual-service"].inputs["metadata"]["annotations"][ANNOTATION] == (
         '{"from": "vm", "to": "pods", "at": 20, "requestsAndErrors": "known after up"}'
     )
@@ -132,8 +151,8 @@ def test_the_end_leaves_nothing_of_the_other_side(mesh: Mesh, monkeypatch: pytes
     assert not [name for name in done.names if name.startswith(f"{HOST}-vm-")]
 
 
-def test_a_subset_goes_after_the_routes_to_it(mesh: Mesh) -> None:
-    done = run_program()
+def test_a_subset_goes_after_the_routes_to_it(stepped: Run) -> None:
+    done = stepped
     for side in ("vm", "pods"):
         # An engine deletes last, and first what depends on something else that goes.
         assert done[f"{HOST}-{side}-unused"].dependency_names == {f"{HOST}-{side}-subset"}

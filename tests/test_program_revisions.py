@@ -14,14 +14,20 @@ SERVICES = "/api/v1/namespaces/istio-system/services"
 CANARY = "istiod-canary.istio-system.svc"
 
 
-@pytest.fixture
-def two(project: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A run with ledger on a canary."""
+def two_revisions(patch: pytest.MonkeyPatch) -> None:
+    """Put ledger on a canary."""
     revisions = {"canary": {"version": "1.32.0", "values": {"meshConfig": {"defaultConfig": {"concurrency": 1}}}}}
-    monkeypatch.setitem(STACK, "istio", {**STACK["istio"], "revisionTags": ["prod"], "revisions": revisions})
+    patch.setitem(STACK, "istio", {**STACK["istio"], "revisionTags": ["prod"], "revisions": revisions})
     ledger = {**STACK["workloads"]["ledger"], "revision": "canary"}
-    monkeypatch.setitem(STACK, "workloads", {**STACK["workloads"], "ledger": ledger})
-    return run_program()
+    patch.setitem(STACK, "workloads", {**STACK["workloads"], "ledger": ledger})
+
+
+@pytest.fixture(scope="module")
+def two(project: Path) -> Run:
+    """A run with two control planes."""
+    with pytest.MonkeyPatch.context() as patch:
+        two_revisions(patch)
+        return run_program()
 
 
 def test_a_vms_files_are_of_its_revision(two: Run) -> None:
@@ -58,7 +64,10 @@ def test_a_canarys_chart_has_the_main_ones_values_with_its_own_over_them(two: Ru
     assert two["revision-tags-prod"].dependency_names >= {"istio-istiod"}
 
 
-def test_without_a_gateway_vms_reach_the_service_of_their_istiod(two: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gateway_vms_reach_the_service_of_their_istiod(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_revisions(monkeypatch)
     routes = [{"to": "10.96.0.0/16", "via": "10.77.0.10"}]
     monkeypatch.setitem(STACK, "eastWestGateway", {"service": "none"})
     monkeypatch.setitem(STACK, "hosts", {**STACK["hosts"], "routes": routes})
