@@ -178,8 +178,9 @@ def changes(plan: Mapping[str, Any]) -> dict[str, str]:
 
 def reported(text: str, vm: str) -> str:
     """The one error that a VM's own program has printed; the CLI shows it when it comes, and again at the end."""
-    (line,) = {line.strip() for line in text.splitlines() if f'"vm":"{vm}"' in line}
-    return line
+    lines = {line.strip() for line in text.splitlines() if f'"vm":"{vm}"' in line}
+    assert len(lines) == 1, text
+    return lines.pop()
 
 
 def eventually(check: Callable[[], Any], *, seconds: float, what: str, every: float = 0.5) -> float:

@@ -51,7 +51,7 @@ FAULTS = {
     ),
     # There is room, but no file can be made: it shows only when the package is unpacked.
     "disk-fills-up": Fault(
-        "mount -t tmpfs -o size=600m,nr_inodes=4 tmpfs /usr/local && mkdir /usr/local/bin",
+        "mount -t tmpfs -o size=600m,nr_inodes=5 tmpfs /usr/local && mkdir /usr/local/bin",
         "umount -l /usr/local",
         ("package-install", "No space left on device"),
         changes=True,
