@@ -183,12 +183,12 @@ def reported(text: str, vm: str) -> str:
     return lines.pop()
 
 
-def eventually(check: Callable[[], Any], *, seconds: float, what: str, every: float = 0.5) -> float:
-    """Poll until `check` holds; return the seconds it took, or fail the test."""
+def eventually(check: Callable[[], Any], *, seconds: float, what: str, every: float = 0.5, equals: Any = None) -> float:
+    """Poll until `check` holds, or equals something; return the seconds it took, or fail the test."""
     begin = time.monotonic()
     while True:
         found = check()
-        if found:
+        if found if equals is None else found == equals:
             return time.monotonic() - begin
         assert time.monotonic() - begin < seconds, f"{what}: not within {seconds} s (last seen: {found!r})"
         time.sleep(every)
