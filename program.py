@@ -95,8 +95,8 @@ def declare(stack: Settings, look: Callable[[], Mapping[str, Found]]) -> None:
         for name in workload.meshed_vms
     }
     for name, workload in workloads.items():
-        if workload.guard:
-            steps = [machines[vm].confirmed for vm in stack.workloads[name].meshed_vms] or [workload.ready]
+        steps = [machines[vm].confirmed for vm in stack.workloads[name].meshed_vms]
+        if workload.guard and steps:
             ConfirmedEntries(f"{name}-guard-confirmed", workload.guard, steps, on_cluster)
     registration = Registration("registration", arguments.registration_args(stack, client, machines, workloads, found))
     confirmation = Confirmation(

@@ -183,18 +183,12 @@ class RegistrationGuard(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: RegistrationGuardArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("istiovm:index:RegistrationGuard", name, None, opts)
+        metadata: dict[str, Any] = {"name": guard_name(args), "namespace": ISTIO_NAMESPACE}
+        if args.entries:  # who applies an empty mapping owns it as a whole, and others' keys conflict with that
+            metadata["annotations"] = guard_data(args, DECLARED)
         entries = kubernetes_object(
             f"{name}-entries",
-            {
-                "apiVersion": ISTIO_API,
-                "kind": "WorkloadGroup",
-                "metadata": {
-                    "name": guard_name(args),
-                    "namespace": ISTIO_NAMESPACE,
-                    "annotations": guard_data(args, DECLARED),
-                },
-                "spec": {"template": {}},
-            },
+            {"apiVersion": ISTIO_API, "kind": "WorkloadGroup", "metadata": metadata, "spec": {"template": {}}},
             pulumi.ResourceOptions(parent=self, depends_on=list(args.after)),
         )
         policy = kubernetes_object(

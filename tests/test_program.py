@@ -304,13 +304,14 @@ def test_the_guard_knows_what_vms_register_before_they_do_and_forgets_the_rest_a
     assert done["billing-guard-confirmed-patch"].dependency_names == {"billing-1-confirm", "billing-2-confirm"}
 
 
-def test_the_guard_of_a_workload_without_vms_goes_before_the_namespace_that_it_is_in(
+def test_the_guard_of_a_workload_without_vms_says_nothing_of_any(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     billing = {**STACK["workloads"]["billing"], "vms": {}}
     monkeypatch.setitem(STACK, "workloads", {**STACK["workloads"], "billing": billing})
     found = run_program()
-    assert found["billing-guard-confirmed-patch"].dependency_names == {"billing-group"}
+    assert "billing-guard-confirmed-patch" not in found.monitor.registered
+    assert "annotations" not in found["billing-guard-entries"].inputs["metadata"]
     assert "billing-guard-entries" in found["billing-group"].dependency_names
 
 

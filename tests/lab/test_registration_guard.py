@@ -306,6 +306,17 @@ def test_vms_that_a_failed_change_has_not_reached_still_register_as_before(
     assert admitted(kubectl, after) == ""
 
 
+def test_all_vms_of_a_workload_leave_and_come_again(stack: Stack) -> None:
+    vms = dict(stack.billing["vms"])
+    stack.billing["vms"] = {}
+    stack.up()
+    assert changes(stack.preview()) == {}
+    stack.billing["vms"] = vms
+    stack.up()
+    assert stack.states() == dict.fromkeys(vms, "healthy")
+    assert changes(stack.preview()) == {}
+
+
 def test_vms_reconnect_after_istiod_has_restarted(joined: Stack, kubectl: Kubectl) -> None:
     def connected() -> str:
         annotations = (entry_of(kubectl) or {"metadata": {}})["metadata"].get("annotations", {})
