@@ -39,8 +39,9 @@ facts_confirmed() {
 }
 facts_rules() {
 	for tables in iptables iptables-legacy ip6tables ip6tables-legacy; do
+		has $tables || continue
 		for table in raw mangle nat filter; do
-			rules $tables $table | grep -E 'ISTIO_|istio-vm-mesh' | sed "s/^/$tables: $table: /"
+			rules $tables $table | sed -n -E "/ISTIO_|istio-vm-mesh/s/^/$tables: $table: /p"
 		done
 	done
 }
