@@ -17,6 +17,7 @@ from pulumi.runtime import mocks, rpc
 
 import settings
 from cluster.client import ApiError, Client
+from components import confirmation
 from settings import Settings
 
 PROGRAM = Path(__file__).resolve().parents[1] / "__main__.py"
@@ -88,6 +89,8 @@ def ask(stack: Settings, project: str = "istio-vm-mesh") -> Asked:
     )
     load, settings.load = settings.load, lambda: offline
     connect, Client.connect = Client.connect, lambda *_: _NoCluster(None, None)  # type: ignore[method-assign]
+    # Nothing comes up here, however long one looks.
+    seconds, confirmation.PREVIEW_SECONDS = confirmation.PREVIEW_SECONDS, 0.0
 
     def program() -> None:
         runpy.run_path(str(PROGRAM))
@@ -97,4 +100,5 @@ def ask(stack: Settings, project: str = "istio-vm-mesh") -> Asked:
     finally:
         settings.load = load
         Client.connect = connect  # type: ignore[method-assign]
+        confirmation.PREVIEW_SECONDS = seconds
     return asked

@@ -35,8 +35,7 @@ class Model(BaseModel):
         """Take a known key without a value (`kubeconfig: ~`) for one that is not there."""
         if not isinstance(data, dict):
             return data
-        known = cls.later | cls.refused.keys() | {field.alias for field in cls.model_fields.values()}
-        return {key: value for key, value in data.items() if value is not None or key not in known}
+        return {key: value for key, value in data.items() if value is not None or key not in _known(cls)}
 
     @classmethod
     def meaning(cls, name: str) -> str:
@@ -47,6 +46,11 @@ class Model(BaseModel):
         """
         owner = next(base for base in cls.__mro__ if name in inspect.get_annotations(base))
         return _attribute_docstrings(owner)[name]
+
+
+@functools.cache
+def _known(model: type[Model]) -> frozenset[str | None]:
+    return model.later | model.refused.keys() | {field.alias for field in model.model_fields.values()}
 
 
 @functools.cache

@@ -1,16 +1,18 @@
 """Reads the running program's configuration from Pulumi."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
-from typing import Any
-
-import pulumi
-from pulumi.runtime import config as runtime
+from typing import TYPE_CHECKING, Any
 
 from settings.parsing import parse
 from settings.problems import SettingsError
 from settings.result import Settings
 from settings.stack_file import SECRET, misplaced, unencrypted
+
+if TYPE_CHECKING:
+    import pulumi
 
 
 def load() -> Settings:
@@ -19,6 +21,10 @@ def load() -> Settings:
     Raises:
         pulumi.RunError: With every problem; Pulumi prints it without a traceback.
     """
+    # Here, since commands that read a stack file need none of Pulumi, which takes 0.3 s to import.
+    import pulumi
+    from pulumi.runtime import config as runtime
+
     config = pulumi.Config()
     prefix = f"{config.name}:"
     given = sorted(key for key in {*runtime.CONFIG.get(), *runtime.get_config_env()} if key.startswith(prefix))

@@ -132,6 +132,7 @@ def test_everything_that_is_wrong_is_told_in_one_report(shell: str, tmp_path: Pa
         "date": "case $1 in -d) echo 0 ;; *) echo 1700000000 ;; esac",
         "dpkg": "echo armhf",
         "iptables": "return 3",
+        "sleep": ":",
     }
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/resolv.conf").write_text("nameserver 127.0.0.1\nnameserver 10.0.0.2\n")

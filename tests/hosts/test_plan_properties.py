@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 import yaml
+from few_examples import few
 from host_program import run as run_beside
-from hypothesis import Phase, assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from settings_samples import DIGEST, HOST_KEY, PRIVATE_KEY
 
@@ -28,10 +29,7 @@ from hosts.plan import HELPER, STATE, DesiredHost, Package
 from hosts.sidecar_files import SidecarFiles, sidecar_files
 from settings import SettingsError, parse
 
-THOROUGH = settings.get_current_profile_name() == "thorough"
-property_of_the_plan = settings(
-    max_examples=200 if THOROUGH else 5, deadline=None, phases=[Phase.explicit, Phase.generate]
-)
+property_of_the_plan = few(4)
 SHELLS = pytest.mark.parametrize("shell", ["dash", "bash"])
 DROP_IN = "/etc/systemd/system/istio.service.d/istio-vm-mesh.conf"
 WRITE = 'write_files; put "$state/desired" 644 root:root <"$desired"; put "$helper" 755 root:root <"$0"'

@@ -39,3 +39,6 @@ def hashed(name: str) -> str:
     salt = b"a salt of twenty b.."
     digest = hmac.new(salt, name.encode(), hashlib.sha1).digest()
     return f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
+
+
+LONE_SURROGATE = "\ud800"

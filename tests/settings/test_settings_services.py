@@ -167,7 +167,7 @@ def test_subsets_of_an_entrys_host_need_endpoints(stack: dict[str, Any], problem
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_spoiled_services_and_policies_are_refused_with_paths(
     data: st.DataObject, stack: dict[str, Any], project: Path
 ) -> None:
