@@ -19,7 +19,7 @@ from lab import paths, processes
 from lab.progress import Progress
 from lab.runtime import Lab, LabSpec, VmSpec
 
-pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(360)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(360)]
 
 JOINING = ("configure", "secret", "enrol", "confirm")
 """The steps in which a run is killed, or the VM's plug is pulled."""
@@ -161,6 +161,7 @@ def test_a_run_that_is_killed_while_a_vm_leaves(
     assert lab.vm_exec(vm, ["sh", "-c", f"{{ {left}; }} 2>/dev/null"]).stdout == ""
 
 
+@pytest.mark.long
 def test_vms_that_lose_power_in_each_step(stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str]) -> None:
     declare(stack, *(f"unplugged-{step}" for step in JOINING))
     with stack.started("up") as run:
@@ -192,6 +193,7 @@ def told(stack: Stack, lab: Lab) -> dict[str, Any]:
     return {"text": done.stdout + done.stderr, "states": stack.states()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FAULTS)
 def test_what_is_wrong_with_a_machine_is_told_and_nothing_else_happens_there(
     told: dict[str, Any], lab: Lab, name: str
@@ -208,6 +210,7 @@ def test_what_is_wrong_with_a_machine_is_told_and_nothing_else_happens_there(
     assert fault.changes or here.stdout == ""
 
 
+@pytest.mark.long
 def test_machines_that_were_put_right_join(
     told: dict[str, Any], stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str]
 ) -> None:
@@ -218,6 +221,7 @@ def test_machines_that_were_put_right_join(
     recover(stack, lab, kubectl, others)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("deployment", ["istiod", "istio-eastwestgateway"])
 def test_the_way_to_istiod_is_down(stack: Stack, lab: Lab, kubectl: Kubectl, deployment: str) -> None:
     vm = {"istiod": "istiod-down", "istio-eastwestgateway": "gateway-down"}[deployment]
@@ -248,6 +252,7 @@ def test_the_way_to_istiod_is_down(stack: Stack, lab: Lab, kubectl: Kubectl, dep
     recover(stack, lab, kubectl, {})
 
 
+@pytest.mark.long
 def test_the_api_server_is_down(stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str]) -> None:
     before = stack.states()
     server = processes.read("kube-apiserver")
@@ -273,6 +278,7 @@ def test_the_api_server_is_down(stack: Stack, lab: Lab, kubectl: Kubectl, others
     recover(stack, lab, kubectl, others)
 
 
+@pytest.mark.long
 def test_two_runs_at_once(stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str]) -> None:
     declare(stack, "two-runs")
     with stack.started("up") as first:

@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 from stack import Kubectl, Stack, changes, committed_config
 
-pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 SEED = 20261121
 KILLS = 10

@@ -17,7 +17,7 @@ from stack import Kubectl, Stack, changes, committed_config, eventually, ssh_arg
 from lab.runtime import Lab
 from lab.spec import VmSpec
 
-pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
 VM = VmSpec(name="safety-1", address="10.77.0.60")
 WITHIN = 20
@@ -164,6 +164,7 @@ def forwarder(lab: Lab) -> Iterator[None]:
         process.wait()
 
 
+@pytest.mark.long
 def test_a_loop_of_dns_capture_is_taken_back(victim: Stack, lab: Lab) -> None:
     with forwarder(lab):
         before = as_seen(lab)
@@ -189,6 +190,7 @@ def serves(kubectl: Kubectl) -> bool:
     return kubectl("get", "workloadentries", "-n", "vm-safety", "-o", path) == "True"
 
 
+@pytest.mark.long
 def test_an_envoy_that_never_starts_is_taken_back_and_a_change_to_one_goes_back(
     victim: Stack, lab: Lab, kubectl: Kubectl
 ) -> None:
@@ -219,6 +221,7 @@ def test_an_envoy_that_never_starts_is_taken_back_and_a_change_to_one_goes_back(
     assert changes(victim.preview()) == {}
 
 
+@pytest.mark.long
 def test_a_start_that_nobody_confirmed_is_taken_back_after_a_reboot_too(victim: Stack, lab: Lab) -> None:
     victim.config["hosts"]["confirmWithin"] = 60
     with victim.started("up"):

@@ -19,7 +19,7 @@ from stack import Kubectl, Stack, changes, committed_config, eventually, ssh_arg
 from lab.runtime import Lab
 from lab.spec import VmSpec
 
-pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
 VMS = tuple(VmSpec(name=f"waves-{n}", address=f"10.77.0.{89 + n}") for n in (1, 2, 3))
 WORKLOAD: dict[str, Any] = {
@@ -138,6 +138,7 @@ def since_start(vm: VmSpec) -> str:
     return on_vm(vm, "systemctl", "show", "istio", "-p", "ActiveEnterTimestamp")
 
 
+@pytest.mark.long
 def test_a_label_reaches_every_vm_and_no_call_fails(waves: Stack, caller: list[str], kubectl: Kubectl) -> None:
     before = entries(kubectl)
     waves.config["workloads"]["waves"]["labels"]["version"] = "v2"
@@ -153,6 +154,7 @@ def test_a_label_reaches_every_vm_and_no_call_fails(waves: Stack, caller: list[s
     assert changes(waves.preview()) == {}
 
 
+@pytest.mark.long
 def test_an_upgrade_reaches_every_vm_in_waves(waves: Stack, caller: list[str], kubectl: Kubectl) -> None:
     workload = waves.config["workloads"]["waves"]
     workload["rollout"] = {"maxUnavailable": "67%"}  # of three: two, then one
