@@ -1,6 +1,7 @@
 """Makes the helpers beside it (`recording`) importable by every test below, and says how hard hypothesis may try."""
 
 import gc
+import logging
 
 from hypothesis import settings
 
@@ -14,3 +15,8 @@ def pytest_collection_finish() -> None:
     """Have the collector leave alone what has been imported, and look less often: it took a tenth of the time."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def pytest_sessionfinish() -> None:
+    """Keep tasks that were meant to fail from saying so once more when the process ends."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
