@@ -10,9 +10,11 @@ READY := $(VENV)/.ready
 PYTHON := $(VENV)/bin/python
 RUN := $(PYTHON) -m lab.run
 # Many of these tests wait for processes of their own, hence more workers than cores.
-UNIT := $(PYTHON) -m pytest -m "not lab" --numprocesses 3 --dist loadfile
+UNIT := $(PYTHON) -m pytest -m "not lab" --ignore tests/lab --numprocesses 3 --dist worksteal
 export ISTIO_VM_MESH_CACHE := $(CACHE)
 export PATH := $(VENV)/bin:$(PATH)
+# Without compiled modules beside the sources, each worker would compile all tests anew, which takes 10 s of a processor.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help up preview status outputs manifests verify destroy down shell kubectl test long unit lint format bench requirements docs sudoers
 

@@ -25,9 +25,8 @@ SILENT = Found(unknown="ssh to 10.77.0.22:22: no answer within 9 s")
 STEPS = ("configure", "enrol", "confirm")
 
 
-@pytest.fixture
-def observed(project: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Found]:
-    """What the program finds on its VMs, for a test to fill."""
+def observe(patch: pytest.MonkeyPatch) -> dict[str, Found]:
+    """Have the program look at its VMs, and return what it finds there, for a test to fill."""
     found: dict[str, Found] = {}
 
     def look(targets: Mapping[str, SshTarget]) -> dict[str, Found]:
@@ -38,9 +37,30 @@ def observed(project: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Found]
         }
         return {name: found.get(name, Found()) for name in targets}
 
-    monkeypatch.setitem(STACK["hosts"], "observe", True)
-    monkeypatch.setattr(reader, "look", look)
+    patch.setitem(STACK["hosts"], "observe", True)
+    patch.setattr(reader, "look", look)
     return found
+
+
+@pytest.fixture
+def observed(project: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Found]:
+    return observe(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def looked(project: Path) -> Run:
+    """A run that finds all as it was left."""
+    with pytest.MonkeyPatch.context() as patch:
+        observe(patch)
+        return run_program()
+
+
+@pytest.fixture(scope="module")
+def drifted(project: Path) -> Run:
+    """A run that finds one VM changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        observe(patch)["billing-1"] = DRIFTED
+        return run_program()
 
 
 def commands(done: Run) -> dict[str, str]:
@@ -51,10 +71,8 @@ def commands(done: Run) -> dict[str, str]:
     }
 
 
-def test_a_difference_is_that_vms_change_with_its_lines(observed: dict[str, Found]) -> None:
-    before = commands(run_program())
-    observed["billing-1"] = DRIFTED
-    after = commands(run_program())
+def test_a_difference_is_that_vms_change_with_its_lines(looked: Run, drifted: Run, observed: dict[str, Found]) -> None:
+    before, after = commands(looked), commands(drifted)
     assert {name for name in after if after[name] != before[name]} == {f"billing-1-{step}" for step in STEPS}
     for line in DRIFTED.record:
         assert f"\ndrift: {line}\n" in after["billing-1-configure"]
@@ -62,10 +80,7 @@ def test_a_difference_is_that_vms_change_with_its_lines(observed: dict[str, Foun
     assert commands(run_program()) == after, "a repaired VM must be no change"
 
 
-def test_without_it_the_commands_are_the_same_and_nobody_looks(
-    observed: dict[str, Found], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looked = run_program()
+def test_without_it_the_commands_are_the_same_and_nobody_looks(looked: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STACK["hosts"], "observe", False)
     monkeypatch.setattr(reader, "look", lambda targets: pytest.fail("it looked"))
     blind = run_program()
@@ -83,7 +98,7 @@ def test_a_vm_that_was_not_looked_at_keeps_its_commands(
     assert "vm billing-2 was not looked at: ssh to 10.77.0.22:22: no answer within 9 s" in caplog.text
 
 
-def test_a_preview_says_drifted_and_why_and_an_up_does_not(observed: dict[str, Found]) -> None:
+def test_a_preview_says_drifted_and_why_and_an_up_does_not(drifted: Run, observed: dict[str, Found]) -> None:
     observed["billing-1"] = DRIFTED
     vms = run_program(preview=True).values["registration"]["vms"]
     assert {name: vm["state"] for name, vm in vms.items()} == {
@@ -93,4 +108,4 @@ def test_a_preview_says_drifted_and_why_and_an_up_does_not(observed: dict[str, F
     }
     assert vms["billing-1"]["reason"] == "not as it was left: istio.service"
     assert vms["billing-1"]["complete"] is False
-    assert run_program().values["registration"]["vms"]["billing-1"]["state"] == "healthy"
+    assert drifted.values["registration"]["vms"]["billing-1"]["state"] == "healthy"

@@ -14,7 +14,8 @@ from bench.usage import role
 WORK = """
 import time
 memory = bytearray(60_000_000)
-while time.process_time() < 1.2: pass
+while time.process_time() < 0.3: pass
+time.sleep(0.9)
 """
 
 
@@ -24,7 +25,7 @@ def test_what_is_left_behind_counts_too(tmp_path: Path) -> None:
     used = Usage()
     done = used.run(["sh", "-c", leave], seconds=60, cwd=tmp_path, env=os.environ, stdin="given")
     assert (done.returncode, done.stdout) == (3, "given")
-    assert 1.2 <= used.cpu < 3
+    assert 0.3 <= used.cpu < 2
     assert used.peaks["program"] > 60
     assert used.aside > 0.4, "the time of who was left behind is not the program's"
 
@@ -32,9 +33,9 @@ def test_what_is_left_behind_counts_too(tmp_path: Path) -> None:
 def test_usages_add_up(tmp_path: Path) -> None:
     used = Usage()
     for _ in range(2):
-        work = [sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"]
+        work = [sys.executable, "-c", "import time\nwhile time.process_time() < 0.2: pass"]
         used.run(work, seconds=60, cwd=tmp_path, env=os.environ)
-    assert 0.6 <= used.cpu < 2
+    assert 0.4 <= used.cpu < 2
 
 
 @pytest.mark.parametrize(

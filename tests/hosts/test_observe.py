@@ -1,6 +1,8 @@
 """What a VM answers when it is looked at, from the shell program itself, and what is made of it."""
 
 import dataclasses
+import functools
+import shutil
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -34,12 +36,25 @@ def answer(body: str, status: int | None = 0, stderr: str = "") -> Found:
     return found(status, f"123 45\n{body}", stderr, now=NOW)
 
 
-def look(shell: str, folder: Path, change: Callable[[Path], None] = lambda folder: None) -> Found:
-    """Set a folder up as a VM, change something in it, and look at it."""
-    (folder / "etc").mkdir(exist_ok=True)
+@functools.cache
+def set_up(shell: str, folder: Path) -> Path:
+    """Make a folder a VM that has just been set up, of which tests take copies."""
+    (folder / "etc").mkdir(parents=True)
     (folder / "etc/hosts").write_text("127.0.0.1 localhost\n")
     (folder / "version").write_text("1.31.1\n")
     assert run(shell, folder, HOST, STUBS + SET_UP).stderr == b""
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the VMs are made that are copied."""
+    return tmp_path_factory.mktemp("set-up")
+
+
+def look(shell: str, folders: Path, folder: Path, change: Callable[[Path], object] = lambda folder: None) -> Found:
+    """Take a folder that was set up as a VM, change something in it, and look at it."""
+    shutil.copytree(set_up(shell, folders / shell), folder, dirs_exist_ok=True)
     change(folder)
     done = run(shell, folder, HOST, STUBS + "observe")
     assert done.stderr == b""
@@ -47,9 +62,9 @@ def look(shell: str, folder: Path, change: Callable[[Path], None] = lambda folde
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_nothing_has_changed(shell: str, tmp_path: Path) -> None:
+def test_nothing_has_changed(shell: str, folders: Path, tmp_path: Path) -> None:
     """These files have no certificate: the VM is as it was left, and has none."""
-    assert look(shell, tmp_path) == Found(bare=True)
+    assert look(shell, folders, tmp_path) == Found(bare=True)
 
 
 def edit(path: str, old: str, new: str) -> Callable[[Path], None]:
@@ -59,6 +74,21 @@ def edit(path: str, old: str, new: str) -> Callable[[Path], None]:
         file.write_text(file.read_text().replace(old, new))
 
     return change
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_rules_are_those_of_istio_and_ours_in_the_packet_filters_that_are_there(shell: str, tmp_path: Path) -> None:
+    filters = """
+    has() { [ "$1" = iptables ]; }
+    iptables() { printf "%s\\n" "-N ISTIO_OUTPUT in $4" "-A INPUT -j DOCKER" "-A INPUT --comment istio-vm-mesh"; }
+    """
+    done = run(shell, tmp_path, HOST, f"{filters}facts_rules")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode().splitlines() == [
+        f"iptables: {table}: {rule}"
+        for table in ("raw", "mangle", "nat", "filter")
+        for rule in (f"-N ISTIO_OUTPUT in {table}", "-A INPUT --comment istio-vm-mesh")
+    ]
 
 
 CHANGES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
@@ -106,9 +136,9 @@ CHANGES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_is_named_by_file_and_line(change: str, tmp_path: Path) -> None:
+def test_a_change_is_named_by_file_and_line(change: str, folders: Path, tmp_path: Path) -> None:
     act, expected = CHANGES[change]
-    seen = look("dash", tmp_path, act)
+    seen = look("dash", folders, tmp_path, act)
     assert len(seen.drift) == len(expected), seen.drift
     for line, start in zip(seen.drift, expected, strict=True):
         assert line.startswith(start)
@@ -118,9 +148,9 @@ def test_a_change_is_named_by_file_and_line(change: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_record_comes_back_as_it_was_given(shell: str, tmp_path: Path) -> None:
+def test_a_record_comes_back_as_it_was_given(shell: str, folders: Path, tmp_path: Path) -> None:
     """So a repaired VM gets the same command again, which is no change."""
-    changed = look(shell, tmp_path, edit("etc/istio/config/mesh", "mesh1", "$(touch x) `'\"\\ END\r\tä"))
+    changed = look(shell, folders, tmp_path, edit("etc/istio/config/mesh", "mesh1", "$(touch x) `'\"\\ END\r\tä"))
     step = configure(HOST, changed.record)
     sent, starts, _ = step.command.partition("} | {\n")
     assert starts
