@@ -76,21 +76,6 @@ def edit(path: str, old: str, new: str) -> Callable[[Path], None]:
     return change
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-def test_rules_are_those_of_istio_and_ours_in_the_packet_filters_that_are_there(shell: str, tmp_path: Path) -> None:
-    filters = """
-    has() { [ "$1" = iptables ]; }
-    iptables() { printf "%s\\n" "-N ISTIO_OUTPUT in $4" "-A INPUT -j DOCKER" "-A INPUT --comment istio-vm-mesh"; }
-    """
-    done = run(shell, tmp_path, HOST, f"{filters}facts_rules")
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.decode().splitlines() == [
-        f"iptables: {table}: {rule}"
-        for table in ("raw", "mangle", "nat", "filter")
-        for rule in (f"-N ISTIO_OUTPUT in {table}", "-A INPUT --comment istio-vm-mesh")
-    ]
-
-
 CHANGES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "a line": (
         edit("etc/istio/config/mesh", "mesh1", "mesh2"),
