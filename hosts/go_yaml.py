@@ -102,6 +102,7 @@ def _scalar(value: Any, indent: int, column: int, *, is_key: bool = False) -> st
     return "[]" if isinstance(value, list) else str(value)
 
 
+@functools.lru_cache(maxsize=8192)  # most of what one VM gets all others get as well
 def _string(text: str, indent: int, column: int, *, is_key: bool) -> str:
     """Return the text in the style that go-yaml's emitter chooses for it."""
     padded = text.strip(" ") != text
