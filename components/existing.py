@@ -6,6 +6,7 @@ What is judged here was read before the program makes anything (`mesh.py`), so a
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ import pulumi_command as command
 import yaml
 
 from cluster.objects import Get
+from components.common import ISTIO_API
 from components.control_plane import Istiod, network_label, root_of_mesh
 from components.kubectl import ClusterAccess, kubectl
 from components.values import ISTIO_NAMESPACE, NETWORK_LABEL, TRUST_DOMAIN, plain_revision, suffixed
@@ -202,12 +204,20 @@ def switch_on(access: ClusterAccess, revision: str, was: Mapping[str, str]) -> s
     """A script that sets the switches, after a note of what they were."""
     istiod = (f"deployment/{suffixed('istiod', revision)}", f"--namespace={ISTIO_NAMESPACE}")
     note = f"{WAS}={json.dumps(dict(was), sort_keys=True)}"
+    metadata = {"name": "istio-vm-mesh-asks", "namespace": ISTIO_NAMESPACE}
+    group = {"apiVersion": ISTIO_API, "kind": "WorkloadGroup", "metadata": metadata, "spec": {"template": {}}}
+    dry_run = kubectl(access, "create", "--dry-run=server", "--filename=-")
+    asked = f"printf %s {shlex.quote(json.dumps(group))} | {dry_run}"
     return "\n".join(
         [
             "set -e",
             kubectl(access, "annotate", *istiod, "--overwrite", note),
             kubectl(access, "set", "env", *istiod, "--containers=discovery", *(f"{name}=true" for name in sorted(was))),
             kubectl(access, "rollout", "status", *istiod, f"--timeout={_ROLLOUT_SECONDS}s"),
+            # For a moment more, some requests to its webhook are sent to the pod that is gone.
+            f"asks() {{ {asked} >/dev/null; }}",
+            "for _ in 1 2 3 4 5 6 7 8 9; do if (asks && asks && asks) 2>/dev/null; then exit 0; fi; sleep 1; done",
+            "asks",
         ]
     )
 
