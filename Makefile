@@ -54,7 +54,7 @@ kubectl: $(READY) ## Run kubectl on the lab: make kubectl ARGS="get pods -A"
 test: $(READY) ## Run the tests without a lab, then those on it (it is started where it is not running)
 	@$(UNIT)
 	@$(PYTHON) -m pytest -m "lab and not long" $(ARGS)
-	@echo "Not run here: agreement with the API server, secrets, bad input, static VMs, fresh joins, ssh, packages, reconnecting, host checks, most faults, lock-outs, waves and drifts, ways to istiod, removals, fifty VMs, and of the mesh around them: policies, canaries, migrations, an own authority, the CNI plugin, other networks, the examples, uninstalling. make long runs them."
+	@echo "Not run here: agreement with the API server, secrets, bad input, static VMs, fresh joins, ssh, packages, reconnecting, host checks, most faults, lock-outs, waves and drifts, ways to istiod, credentials, removals, fifty VMs, and of the mesh around them: policies, canaries, migrations, an own authority, the CNI plugin, other networks, the examples, uninstalling. make long runs them."
 
 long: $(READY) ## Run what mostly waits, on the lab: faults, lock-outs, waves, ways, canaries, migrations, uninstalling, fifty VMs (over an hour)
 	@$(PYTHON) -m pytest -m long $(ARGS)

@@ -1,6 +1,8 @@
 """An Istio that somebody else has installed: what is refused of it, and what is set in it."""
 
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -215,3 +217,30 @@ def test_a_switch_that_is_off_again_is_set_once_more_but_not_in_a_preview(previe
     done = existing({HEALTH: "0"}, (HEALTH,), preview=preview)
     again = [invoke for invoke in done.monitor.invokes if "set env" in invoke["command"]]
     assert len(again) == (0 if preview else 1)
+
+
+def switched_on(folder: Path, refusals: int) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Run the script that sets the switches, with a webhook that refuses so many objects first; and what it asked."""
+    log = folder / "log"
+    for name, text in {
+        "kubectl": f'echo "$*" >>{log}\n'
+        'case "$*" in *--dry-run=server*) cat >/dev/null ;; *) exit 0 ;; esac\n'
+        f"[ $(grep -c dry-run {log}) -gt {refusals} ] || {{ echo 'connection refused' >&2; exit 1; }}",
+        "sleep": ":",
+    }.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    script = switch_on(ClusterAccess(), "", {SWITCHES[0]: "false"})
+    environment = {"PATH": f"{folder}:/usr/bin:/bin"}
+    done = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True, timeout=20)
+    return done, [line for line in log.read_text().splitlines() if "dry-run" in line]
+
+
+def test_after_the_switches_istiods_webhook_answers_three_times_in_a_row(tmp_path: Path) -> None:
+    done, asked = switched_on(tmp_path, refusals=2)
+    assert (done.returncode, done.stderr, len(asked)) == (0, "", 5)
+
+
+def test_a_webhook_that_answers_never_ends_the_step_with_what_it_said(tmp_path: Path) -> None:
+    done, asked = switched_on(tmp_path, refusals=100)
+    assert (done.returncode, done.stderr, len(asked)) == (1, "connection refused\n", 10)
