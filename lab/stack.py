@@ -169,8 +169,9 @@ class Stack:
         if not passphrase.exists():
             passphrase.touch(mode=0o600)
             passphrase.write_text(secrets.token_hex(32))
-        shutil.copy(paths.CHECKOUT / "Pulumi.yaml", paths.PULUMI)
-        shutil.copy(self.source, self.file)
+        for source, copy in ((paths.CHECKOUT / "Pulumi.yaml", paths.PULUMI / "Pulumi.yaml"), (self.source, self.file)):
+            copy.touch(mode=0o600)
+            shutil.copyfile(source, copy)
         pulumi = ["pulumi", "-C", str(paths.PULUMI)]
         if not self.state.exists():
             argv = [*pulumi, "stack", "select", "--create", "--stack", self.name, "--non-interactive"]

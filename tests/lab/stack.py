@@ -51,7 +51,7 @@ class Stack:
         with subprocess.Popen(
             self.argv(verb, *flags),
             cwd=PROJECT,
-            env=self.on_lab.variables(),
+            env=dict(self.environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -69,7 +69,7 @@ class Stack:
         return subprocess.run(
             self.argv(verb, *flags),
             cwd=PROJECT,
-            env=self.on_lab.variables(),
+            env=dict(self.environment),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
