@@ -278,7 +278,8 @@ def digest(desired: DesiredHost) -> str:
 def state_text(desired: DesiredHost) -> str:
     """Return what a VM is to become, as the host's program reads it: settings, then each line of each managed file.
 
-    A line of a file bears its path: it needs no quoting, and a line of a diff says which file of which VM changes.
+    A line of a file bears its name: it needs no quoting, and a line of a diff says which file of which VM changes. The
+    folders would be a third of what the engine keeps of a VM.
 
     Raises:
         ValueError: A setting is more than one line.
@@ -317,7 +318,7 @@ def state_text(desired: DesiredHost) -> str:
         managed[_ROUTES] = unit.render(helper=HELPER, routes=routes)
     lines = [
         *(f"{key}: {_one_line(key, value)}" for key, value in settings if value),
-        *(f"{path}: {line}" for path, text in managed.items() for line in _lines(text)),
+        *(f"{path.rpartition('/')[2]}: {line}" for path, text in managed.items() for line in _lines(text)),
         "end",
     ]
     return "".join(f"{line}\n" for line in lines)

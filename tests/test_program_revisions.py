@@ -33,10 +33,10 @@ def two(project: Path) -> Run:
 def test_a_vms_files_are_of_its_revision(two: Run) -> None:
     ledger, billing = (two[f"{vm}-configure"].inputs["stdin"] for vm in ("ledger-1", "billing-1"))
     for line in (
-        f"/etc/hosts: 10.77.0.200 {CANARY}",
-        f"/etc/istio/config/mesh:   discoveryAddress: {CANARY}:15012",
-        "/etc/istio/config/mesh:   concurrency: 1",
-        f"/var/lib/istio/envoy/cluster.env: CA_ADDR='{CANARY}:15012'",
+        f"hosts: 10.77.0.200 {CANARY}",
+        f"mesh:   discoveryAddress: {CANARY}:15012",
+        "mesh:   concurrency: 1",
+        f"cluster.env: CA_ADDR='{CANARY}:15012'",
     ):
         assert f"\n{line}\n" in ledger, line
     assert "canary" not in billing
@@ -74,8 +74,8 @@ def test_without_a_gateway_vms_reach_the_service_of_their_istiod(
     ips = {"istiod-canary": "10.96.8.8", "istiod": "10.96.7.7"}
     answers = {f"{SERVICES}/{name}": {"spec": {"clusterIP": ip}} for name, ip in ips.items()}
     done = run_program(answers=answers)
-    assert f"\n/etc/hosts: 10.96.8.8 {CANARY}\n" in done["ledger-1-configure"].inputs["stdin"]
-    assert "\n/etc/hosts: 10.96.7.7 istiod.istio-system.svc\n" in done["billing-1-configure"].inputs["stdin"]
+    assert f"\nhosts: 10.96.8.8 {CANARY}\n" in done["ledger-1-configure"].inputs["stdin"]
+    assert "\nhosts: 10.96.7.7 istiod.istio-system.svc\n" in done["billing-1-configure"].inputs["stdin"]
 
 
 def test_an_ingress_gateway_leads_to_the_stacks_services(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,13 +81,10 @@ def test_outputs_and_files_say_the_same(
     program = done["billing-1-configure"].inputs["stdin"]
     at = f"{istiod['host']}:{istiod['port']}"
     for line in (
-        f"/etc/hosts: {istiod['address']} {istiod['host']}",
-        f"/etc/istio/config/mesh:   discoveryAddress: {at}",
-        *([f"/var/lib/istio/envoy/cluster.env: CA_ADDR='{at}'"] if istiod["port"] != 15012 else []),
-        *(
-            f"/etc/systemd/system/istio-vm-mesh-routes.service: # {r['to']} via {r['via']}"
-            for r in hosts.get("routes", ())
-        ),
+        f"hosts: {istiod['address']} {istiod['host']}",
+        f"mesh:   discoveryAddress: {at}",
+        *([f"cluster.env: CA_ADDR='{at}'"] if istiod["port"] != 15012 else []),
+        *(f"istio-vm-mesh-routes.service: # {r['to']} via {r['via']}" for r in hosts.get("routes", ())),
     ):
         assert f"\n{line}\n" in program, line
 

@@ -18,10 +18,10 @@ facts_configured() {
 # The managed files, all by few processes: a look at many VMs should cost them little.
 facts_files() {
 	set --
-	paths=$(awk -F: '/^\// && !seen[$1]++ { print $1 }' "$desired")
-	for path in $paths; do
+	names=" $(awk -F: '!seen[$1]++ { printf "%s ", $1 }' "$desired")"
+	for path in $managed; do
 		file=$root$path
-		[ -e "$file" ] || continue
+		case $names in *" ${path##*/} "*) [ -e "$file" ] || continue ;; *) continue ;; esac
 		case $path in
 			/etc/hosts) sed -n '/^# istio-vm-mesh begin/,/^# istio-vm-mesh end$/s|^|/etc/hosts block: |p' "$file" ;;
 			# The agent writes it anew, with a mode of its own and what other roots it knows.

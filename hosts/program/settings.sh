@@ -5,7 +5,7 @@ root='' owner=istio-proxy protocol=151 problems='' more='' tried=''
 helper=$root/usr/local/lib/istio-vm-mesh/host state=$root/var/lib/istio-vm-mesh run=$root/run/istio-vm-mesh
 drop_in=$root/etc/systemd/system/istio.service.d/istio-vm-mesh.conf
 routes_unit=$root/etc/systemd/system/istio-vm-mesh-routes.service
-# What this VM is to become: settings, one a line, then each line of each managed file as `path: line`, then `end`, and
+# What this VM is to become: settings, one a line, then each line of each managed file as `name: line`, then `end`, and
 # what had changed on the VM as `drift: line`. All of it is data: it is compared and written, and nothing of it is run.
 desired=$state/desired
 read_settings() {
@@ -30,15 +30,17 @@ read_settings() {
 }$value" ;;
 			'route: '*) routes="$routes${routes:+
 }$value" ;;
-			/*) break ;;
+			'mesh: '*) break ;;
 		esac
 	done <"$desired"
 	case $within in '' | *[!0-9]*) within=120 ;; esac
 	patience=$((within / 2))
 	[ "$patience" -le 60 ] || patience=60
 }
-# The lines of a managed file.
-content() { sed -n "s|^$1: ||p" "$desired"; }
+managed="/etc/istio/config/mesh /var/lib/istio/envoy/cluster.env /etc/certs/root-cert.pem /etc/hosts \
+/etc/systemd/system/istio.service.d/istio-vm-mesh.conf /etc/systemd/system/istio-vm-mesh-routes.service"
+# The lines of a managed file, which bear its name without the folders.
+content() { sed -n "s|^${1##*/}: ||p" "$desired"; }
 # For configure: from standard input. Where the connection breaks meanwhile, the rest is missing.
 take_desired() {
 	taken=$(mktemp /tmp/istio-vm-mesh.XXXXXX)

@@ -72,9 +72,9 @@ def test_what_a_diff_of_configure_shows() -> None:
     assert [line.partition(" ")[0] for line in before if line not in after] == [
         "digest:",
         "restart:",
-        "/etc/istio/config/mesh:",
+        "mesh:",
     ]
-    assert "/etc/istio/config/mesh:   meshId: mesh1" in before
+    assert "mesh:   meshId: mesh1" in before
 
 
 def test_what_a_vm_is_to_become_is_readable() -> None:

@@ -172,5 +172,5 @@ def test_a_unit_that_outlives_its_routes_ends_at_once(tmp_path: Path, table: Pat
 def test_routes_stand_in_the_unit_and_in_the_settings() -> None:
     text = state_text(host("10.96.5.5/32 10.77.0.10"))
     assert "route: 10.96.5.5 10.77.0.10\n" in text
-    assert f"/{UNIT}: # 10.96.5.5 via 10.77.0.10\n" in text
+    assert f"{UNIT.rpartition('/')[2]}: # 10.96.5.5 via 10.77.0.10\n" in text
     assert UNIT not in state_text(HOST)
