@@ -1,20 +1,18 @@
 """What a VM proves itself to istiod with: a short-lived token, bound to a Secret that revokes it when it goes.
 
-A token's number is part of its Secret's name. A need for a new one shows in a plan as a replaced Secret, with the
-reason in an annotation; the old Secret, and with it the old token, goes once the new one is in use. The token itself is
-in no state: the program mints it right before the VM enrols, where the Secret does not say that one was used.
+A token's number is part of its Secret's name. A need for a new one shows in a plan as another name, with the reason
+beside it; the old Secret, and with it the old token, goes once the new one is in use. Neither is a resource: the
+program makes the Secret before the VM's entry, and mints the token right before the VM enrols, where the Secret does
+not say that one was used.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import pulumi
-
-from cluster.client import Client
+from cluster.client import ApiError, Client
 from components.hooks import in_thread
-from components.kubernetes_object import kubernetes_object
 from registration.credentials import BECAUSE, ENTRY, IDENTITY, RENEW, USED, VM_LABEL, Wanted, secret_name
 
 AUDIENCE = "istio-ca"
@@ -44,32 +42,83 @@ class CredentialArgs:
         return secret_name(self.vm, self.wanted.number)
 
     @property
+    def secrets_path(self) -> str:
+        """Where the Kubernetes API has the Secrets of the namespace."""
+        return f"/api/v1/namespaces/{self.namespace}/secrets"
+
+    @property
     def secret_path(self) -> str:
         """The Secret's path in the Kubernetes API."""
-        return f"/api/v1/namespaces/{self.namespace}/secrets/{self.secret_name}"
+        return f"{self.secrets_path}/{self.secret_name}"
 
 
-def secret_metadata(args: CredentialArgs) -> dict[str, Any]:
-    """Metadata of the Secret."""
-    annotations = {IDENTITY: args.identity, ENTRY: args.entry}
+SECRET = "SECRET"
+"""The key under which a plan shows the Secret; the other keys are annotations of it."""
+
+
+def shown(args: CredentialArgs) -> dict[str, str]:
+    """What a plan shows of the Secret, and the engine remembers."""
+    facts = {SECRET: f"{args.namespace}/{args.secret_name}", "IDENTITY": args.identity}
     if args.wanted.because:
-        annotations[BECAUSE] = args.wanted.because
+        facts["BECAUSE"] = args.wanted.because
     if args.renew:
-        annotations[RENEW] = "true"
-    return {
-        "name": args.secret_name,
-        "namespace": args.namespace,
-        "labels": {VM_LABEL: args.vm},
-        "annotations": annotations,
+        facts["RENEW"] = "true"
+    return facts
+
+
+async def keep_secret(client: Client, args: CredentialArgs, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Make the Secret, which holds nothing, or let it say what it is to say.
+
+    One that was deleted by hand is not made again under its old name: what is revoked so stays revoked. Secrets in the
+    namespace that the VM has left go.
+
+    Args:
+        client: The cluster.
+        args: Whose Secret it is.
+        before: What was `shown` of it; nothing where the VM is new.
+        now: What is shown of it. It has another name than `args` where no Secret was seen, and the stack has one.
+
+    Raises:
+        ApiError: The cluster refuses, or gives no answer.
+    """
+    _, _, name = now[SECRET].partition("/")
+    annotations = {
+        IDENTITY: now["IDENTITY"],
+        ENTRY: args.entry,
+        BECAUSE: now.get("BECAUSE"),
+        RENEW: now.get("RENEW"),
     }
+    made = before.get(SECRET) != now[SECRET]
+    if made:
+        metadata = {
+            "name": name,
+            "labels": {VM_LABEL: args.vm},
+            "annotations": {key: value for key, value in annotations.items() if value is not None},
+        }
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque"}
+        try:
+            await in_thread(client.post, args.secrets_path, secret)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            made = False  # by a run that was killed
+    if not made:
+        try:
+            await in_thread(client.patch, f"{args.secrets_path}/{name}", {"metadata": {"annotations": annotations}})
+        except ApiError as error:
+            if error.status != 404:
+                raise
+    left, _, _ = before.get(SECRET, now[SECRET]).partition("/")
+    if left != args.namespace:
+        await _delete_others(client, f"/api/v1/namespaces/{left}/secrets", args.vm, "")
 
 
-def secret(args: CredentialArgs, opts: pulumi.ResourceOptions) -> pulumi.CustomResource:
-    """The Secret, which holds nothing; one that the stack has already stays as it is where none was seen."""
-    if args.wanted.unseen:
-        opts.ignore_changes = ["metadata.name", f'metadata.annotations["{BECAUSE}"]']
-    manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": secret_metadata(args), "type": "Opaque"}
-    return kubernetes_object(f"{args.vm}-secret", manifest, opts)
+async def _delete_others(client: Client, path: str, vm: str, name: str) -> None:
+    """Delete the Secrets of a VM but for one."""
+    for secret in await in_thread(client.items, path, f"{VM_LABEL}={vm}"):
+        other = secret["metadata"]["name"]
+        if other != name:
+            await in_thread(client.delete, f"{path}/{other}")
 
 
 async def token_if_needed(client: Client, args: CredentialArgs, root: str) -> str:
@@ -96,9 +145,11 @@ async def token_if_needed(client: Client, args: CredentialArgs, root: str) -> st
 
 
 async def mark_used(client: Client, args: CredentialArgs, root: str) -> None:
-    """Let the Secret say that the VM was confirmed with a token of it, under this root of the mesh.
+    """Let the Secret say that the VM was confirmed with a token of it, under this root of the mesh; older ones go.
 
     Raises:
         ApiError: The cluster gives no answer.
     """
+    if args.wanted.number > 1:
+        await _delete_others(client, args.secrets_path, args.vm, args.secret_name)
     await in_thread(client.patch, args.secret_path, {"metadata": {"annotations": {USED: root}}})

@@ -64,17 +64,25 @@ class EntryArgs:
         return f"{_API}/namespaces/{self.namespace}/workloadgroups/{self.group['metadata']['name']}"
 
 
-def entry_commands(args: EntryArgs) -> dict[str, Any]:
-    """Inputs of the command that stands for the entry, which does nothing until it is deleted.
+ENTRY_KEY = "ENTRY"
+"""The key under which a plan shows the entry."""
+
+
+def entry_commands(args: EntryArgs, secret: Mapping[str, str]) -> dict[str, Any]:
+    """Inputs of the command that stands for the VM's entry and Secret, which does nothing until it is deleted.
 
     Its standard input is what an entry takes from its group only once; it shows in a plan what will be registered.
+
+    Args:
+        args: The entry.
+        secret: What a plan shows of the Secret.
     """
     spec = registration_spec(group_of_vm(args.group, args.labels))
     return {
         "create": ":",
         "delete": _clear(args),
         "stdin": json.dumps(spec, indent=1, sort_keys=True),
-        "triggers": [f"{args.namespace}/{args.name}"],
+        "environment": {ENTRY_KEY: f"{args.namespace}/{args.name}", **secret},
     }
 
 
@@ -84,9 +92,37 @@ def withdraw(args: EntryArgs) -> str:
 
 
 def _clear(args: EntryArgs) -> str:
-    """The command that deletes the entry where the VM has registered again while it drained; mostly it has not."""
+    """The command that deletes the VM's Secrets, which revokes its tokens; before, its entry if there is one again.
+
+    Mostly there is none: the VM would have to register again while it drains.
+    """
     there = "there=$(k get $e --ignore-not-found --output=name) || exit 1"
-    return "\n".join([_tools(args), there, 'if [ -n "$there" ]; then', _delete(args), "fi"])
+    revoke = f"k delete secrets -l {VM_LABEL}={args.vm}"
+    return "\n".join([_tools(args), there, 'if [ -n "$there" ]; then', _delete(args), "fi", revoke])
+
+
+async def leave_as(client: Client, args: EntryArgs, before: str) -> None:
+    """Delete the entry that the VM had under another name, unless another VM of the stack has it by now.
+
+    Args:
+        client: The cluster.
+        args: The VM's entry.
+        before: Namespace and name of the one before, as a plan shows them; empty where the VM is new.
+
+    Raises:
+        ApiError: The cluster gives no answer.
+    """
+    if before in ("", f"{args.namespace}/{args.name}"):
+        return
+    namespace, _, name = before.partition("/")
+    secrets = await in_thread(client.items, f"/api/v1/namespaces/{namespace}/secrets", VM_LABEL)
+    metadata = [secret["metadata"] for secret in secrets]
+    if not any(
+        other["labels"][VM_LABEL] != args.vm and (other.get("annotations") or {}).get(ENTRY) == name
+        for other in metadata
+    ):
+        await in_thread(client.delete, f"{_API}/namespaces/{namespace}/workloadentries/{name}")
+        await asyncio.sleep(FORGOTTEN_SECONDS)
 
 
 async def leave(client: Client, args: EntryArgs, configuration: str) -> None:

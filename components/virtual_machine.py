@@ -14,7 +14,7 @@ import pulumi
 import pulumi_command as command
 
 from components.common import alone, certain, without_stack_traces
-from components.credential import secret
+from components.credential import SECRET, shown
 from components.departure import departure, departure_command
 from components.entry import entry_commands, withdraw
 from components.rollout import in_turn
@@ -30,12 +30,11 @@ TAKING_BACK_SECONDS = 30
 class VirtualMachine(pulumi.ComponentResource):
     """A VM whose sidecar is installed, enrolled and confirmed.
 
-    Creates, in this order: `configure` (the host's package and files), `secret` (what the token is bound to), `entry`
-    (its WorkloadEntry, which goes with it), `enrol` (starts the sidecar), `departure` (takes a VM that leaves out of
+    Creates, in this order: `configure` (the host's package and files), `entry` (its WorkloadEntry, and the Secret that
+    its token is bound to, which go with it), `enrol` (starts the sidecar), `departure` (takes a VM that leaves out of
     the mesh before its sidecar stops) and `confirm` (its evidence). Deletion goes the other way: the VM leaves the
     mesh, the sidecar drains and stops, its entry goes, the token is revoked, the host is as it was; of a VM that may
-    leave unreachable, `departure` does all that. A changed address replaces what is on the host, a new token the
-    Secret.
+    leave unreachable, `departure` does all that. A changed address replaces what is on the host.
 
     Outputs: `steps`, each step's standard output by resource name.
     """
@@ -87,9 +86,13 @@ class VirtualMachine(pulumi.ComponentResource):
             opts=step(*args.after, hooks=args.hooks.before(f"{name}-configure", hooks.upload)),
         )
         first = args.after if args.remove_unreachable else [configured]
-        token = secret(credential, child(*first))
-        # Deleted before it is made anew: the VM has left under its old name when it registers under the new one.
-        entry = _local(f"{name}-entry", **entry_commands(place), opts=child(*first, delete_before_replace=True))
+        # Of a VM of which no Secret was seen, the one that the stack has stays.
+        unseen = [f"environment.{key}" for key in (SECRET, "BECAUSE")] if credential.wanted.unseen else []
+        entry = _local(
+            f"{name}-entry",
+            **entry_commands(place, shown(credential)),
+            opts=child(*first, ignore_changes=unseen, hooks=args.hooks.before(f"{name}-entry", hooks.keep_credential)),
+        )
         # Not read on the VM: one that is to have another token enrols, and is confirmed, anew.
         which, kept = credential.secret_name, ["stdin"] if args.wanted_token.unseen else []
         enrolled = _on_host(
@@ -101,12 +104,11 @@ class VirtualMachine(pulumi.ComponentResource):
             opts=step(
                 configured,
                 entry,
-                token,
                 keeps=kept,
                 hooks=args.hooks.before(f"{name}-enrol", hooks.leave_and_get_token),
             ),
         )
-        self._departure(name, args, enrolled, [token, entry], child)
+        self._departure(name, args, enrolled, entry, child)
         confirmed = _on_host(
             f"{name}-confirm",
             args,
@@ -122,7 +124,6 @@ class VirtualMachine(pulumi.ComponentResource):
         self.confirmed = confirmed
         return {
             f"{name}-configure": configured.stdout,
-            f"{name}-secret": token.id,
             f"{name}-entry": entry.stdout,
             f"{name}-enrol": enrolled.stdout,
             f"{name}-confirm": confirmed.stdout.apply(hooks.mark_used),
@@ -133,7 +134,7 @@ class VirtualMachine(pulumi.ComponentResource):
         name: str,
         args: VirtualMachineArgs,
         enrolled: pulumi.Resource,
-        known: Sequence[pulumi.Resource],
+        entry: pulumi.Resource,
         child: Callable[..., pulumi.ResourceOptions],
     ) -> None:
         """What takes a VM that leaves out of the mesh, before its sidecar stops; where it may be dead, all of it."""
@@ -148,7 +149,7 @@ class VirtualMachine(pulumi.ComponentResource):
             )
             # No step on the host comes before it: a dead VM fails those, and must not keep this from being told. Entry
             # and token go after it: a VM that does answer, and refuses, keeps both.
-            departure(f"{name}-departure", text, args.ssh, args.address, child(*args.after, *known))
+            departure(f"{name}-departure", text, args.ssh, args.address, child(*args.after, entry))
         else:
             departure(f"{name}-departure", withdraw(place), None, args.address, child(enrolled))
 

@@ -18,8 +18,8 @@ import pulumi
 from cluster.errors import ApiError
 from components.common import known
 from components.control_plane import certificate_digest
-from components.credential import CredentialArgs, mark_used, token_if_needed
-from components.entry import EntryArgs, back_or_why_not, leave, remember_attempt
+from components.credential import CredentialArgs, keep_secret, mark_used, token_if_needed
+from components.entry import ENTRY_KEY, EntryArgs, back_or_why_not, leave, leave_as, remember_attempt
 from components.hooks import Refused, in_thread
 from components.vm_plan import VirtualMachineArgs
 from hosts import plan
@@ -56,6 +56,12 @@ class VmHooks:
             for upload in plan.missing(uploads, there):
                 content = upload.content or await in_thread(_content, str(upload.file))
                 await _said(vm, plan.receive_command(upload), UPLOAD_SECONDS, content)
+
+    async def keep_credential(self, args: pulumi.ResourceHookArgs) -> None:
+        """Before `entry`: delete the entry of a VM that is to have another name, and make its token's Secret."""
+        before, now = ((inputs or {}).get("environment") or {} for inputs in (args.old_inputs, args.new_inputs))
+        await leave_as(self.args.client, self.entry, before.get(ENTRY_KEY, ""))
+        await keep_secret(self.args.client, self.credential, before, now)
 
     async def leave_and_get_token(self, _: pulumi.ResourceHookArgs) -> None:
         """Before `enrol`: take a VM that serves otherwise out of the mesh, and bring it a token if it needs one."""

@@ -49,7 +49,8 @@ GOOD = {
     "put_package": 'while [ "$1" != -o ]; do shift; done; cp "$root/mirror" "$2"',
     "dpkg-query": 'case "$*" in "-W dpkg") ;; *) return 1 ;; esac',
     "dpkg": 'case $1 in --print-architecture) echo amd64 ;; *) echo "dpkg $*" >>"$root/log" ;; esac',
-    "dpkg-deb": 'case $1 in --show) printf "istio-sidecar amd64 1.31.1" ;; *) cat "$2" ;; esac',
+    "dpkg-deb": 'case $1 in --show) printf "istio-sidecar amd64 1.31.1" ;; '
+    ' *) tar -c --absolute-names --transform "s|.*|./usr/local/bin/envoy|" "$2" ;; esac',
     "rpm": "return 1",
 }
 """Programs of a host that lacks nothing, as bodies of shell functions."""

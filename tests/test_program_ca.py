@@ -37,9 +37,9 @@ def test_another_root_reaches_every_vm_with_a_new_token(
     assert changed(before, after) >= {"istio-ca", "istio-istiod", *(f"{vm}-configure" for vm in vms)}
     identities = [
         {
-            name: one.inputs["metadata"]["annotations"]["istio-vm-mesh/identity"]
+            name: one.inputs["environment"]["IDENTITY"]
             for name, one in done.monitor.registered.items()
-            if one.type == "kubernetes:core/v1:Secret" and "istio-vm-mesh/identity" in str(one.inputs)
+            if "IDENTITY" in (one.inputs.get("environment") or {})
         }
         for done in (before, after)
     ]

@@ -2,16 +2,17 @@
 
 from typing import Any
 
-import pulumi
 import pytest
-from recording import run, secrets
+from fake_cluster import FakeCluster
 from waiting import wait_for
 
-from cluster.client import Client
-from components.credential import CredentialArgs, mark_used, secret, token_if_needed
+from cluster.client import ApiError, Client
+from components.credential import CredentialArgs, keep_secret, mark_used, shown, token_if_needed
 from registration.credentials import ASKED, Wanted
 
-PATH = "/api/v1/namespaces/vm-apps/secrets/istio-vm-billing-1"
+SECRETS = "/api/v1/namespaces/vm-apps/secrets"
+PATH = f"{SECRETS}/istio-vm-billing-1"
+OF_VM = "labelSelector=istio-vm-mesh%2Fvm%3Dbilling-1"
 
 
 def arguments(**changes: Any) -> CredentialArgs:
@@ -25,36 +26,6 @@ def arguments(**changes: Any) -> CredentialArgs:
         "wanted": Wanted(),
     }
     return CredentialArgs(**{**given, **changes})
-
-
-def made(**changes: Any) -> dict[str, Any]:
-    def program() -> dict[str, Any]:
-        secret(arguments(**changes), pulumi.ResourceOptions())
-        return {}
-
-    return run(program)["billing-1-secret"].inputs
-
-
-def test_a_secret_holds_nothing_and_says_whose_it_is() -> None:
-    inputs = made()
-    assert inputs["metadata"] == {
-        "name": "istio-vm-billing-1",
-        "namespace": "vm-apps",
-        "labels": {"istio-vm-mesh/vm": "billing-1"},
-        "annotations": {
-            "istio-vm-mesh/identity": "spiffe://x at 10.77.0.21",
-            "istio-vm-mesh/entry": "billing-10.77.0.21-net1",
-        },
-    }
-    assert not {"data", "stringData"} & set(inputs)
-    assert secrets(inputs) == []
-
-
-def test_the_next_token_is_another_secrets_and_says_why() -> None:
-    metadata = made(wanted=Wanted(number=2, because=ASKED), renew=True)["metadata"]
-    assert metadata["name"] == "istio-vm-billing-1.2"
-    assert metadata["annotations"]["istio-vm-mesh/because"] == ASKED
-    assert metadata["annotations"]["istio-vm-mesh/renew"] == "true"
 
 
 class Cluster(Client):
@@ -110,7 +81,99 @@ def test_what_is_revoked_by_hand_stays_revoked() -> None:
     assert wait_for(token_if_needed(Cluster(there=False), arguments(), "this root")) == ""
 
 
-def test_a_token_is_marked_as_used_under_a_root() -> None:
-    cluster = Cluster()
-    wait_for(mark_used(cluster, arguments(), "this root"))
-    assert cluster.asked == [(PATH, {"metadata": {"annotations": {"istio-vm-mesh/used": "this root"}}})]
+def named(*names: str) -> dict[str, Any]:
+    return {"items": [{"metadata": {"name": name}} for name in names]}
+
+
+def test_a_token_is_marked_as_used_under_a_root_once_older_ones_are_gone() -> None:
+    cluster = FakeCluster(
+        {f"{SECRETS}?{OF_VM}": named("istio-vm-billing-1", "istio-vm-billing-1.2"), PATH: {}, f"{PATH}.2": {}}
+    )
+    wait_for(mark_used(cluster, arguments(wanted=Wanted(number=2)), "this root"))
+    assert cluster.sent == [
+        ("DELETE", PATH, None),
+        ("PATCH", f"{PATH}.2", {"metadata": {"annotations": {"istio-vm-mesh/used": "this root"}}}),
+    ]
+
+
+FIRST = {"SECRET": "vm-apps/istio-vm-billing-1", "IDENTITY": "spiffe://x at 10.77.0.21"}
+
+
+def test_a_plan_shows_which_secret_whose_and_why() -> None:
+    assert shown(arguments()) == FIRST
+    assert shown(arguments(wanted=Wanted(number=2, because=ASKED), renew=True)) == {
+        **FIRST,
+        "SECRET": "vm-apps/istio-vm-billing-1.2",
+        "BECAUSE": ASKED,
+        "RENEW": "true",
+    }
+
+
+def test_a_secret_holds_nothing_and_says_whose_it_is() -> None:
+    cluster = FakeCluster({SECRETS: {}})
+    args = arguments()
+    wait_for(keep_secret(cluster, args, {}, shown(args)))
+    metadata = {
+        "name": "istio-vm-billing-1",
+        "labels": {"istio-vm-mesh/vm": "billing-1"},
+        "annotations": {
+            "istio-vm-mesh/identity": "spiffe://x at 10.77.0.21",
+            "istio-vm-mesh/entry": "billing-10.77.0.21-net1",
+        },
+    }
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque"}
+    assert cluster.sent == [("POST", SECRETS, secret)]
+
+
+def said(cluster: FakeCluster) -> dict[str, str | None]:
+    """The annotations that were written last."""
+    annotations: dict[str, str | None] = cluster.sent[-1][2]["metadata"]["annotations"]
+    return annotations
+
+
+def test_the_next_token_is_another_secrets_and_says_why() -> None:
+    cluster = FakeCluster({SECRETS: {}})
+    args = arguments(wanted=Wanted(number=2, because=ASKED), renew=True)
+    wait_for(keep_secret(cluster, args, FIRST, shown(args)))
+    assert [(method, body["metadata"]["name"]) for method, _, body in cluster.sent] == [
+        ("POST", "istio-vm-billing-1.2")
+    ]
+    assert (said(cluster)["istio-vm-mesh/because"], said(cluster)["istio-vm-mesh/renew"]) == (ASKED, "true")
+
+
+def test_a_vm_that_is_to_be_renewed_no_more_says_so_on_the_same_secret() -> None:
+    cluster = FakeCluster({PATH: {}})
+    wait_for(keep_secret(cluster, arguments(), {**FIRST, "RENEW": "true"}, FIRST))
+    assert [(method, path) for method, path, _ in cluster.sent] == [("PATCH", PATH)]
+    assert said(cluster)["istio-vm-mesh/renew"] is None
+
+
+def test_a_secret_that_a_killed_run_has_made_is_taken() -> None:
+    there = ApiError("it exists", status=409, reason="AlreadyExists")
+    cluster = FakeCluster({SECRETS: there, PATH: {}})
+    wait_for(keep_secret(cluster, arguments(), {}, FIRST))
+    assert [(method, path) for method, path, _ in cluster.sent] == [("POST", SECRETS), ("PATCH", PATH)]
+
+
+def test_a_secret_that_was_deleted_by_hand_is_not_made_again() -> None:
+    cluster = FakeCluster()
+    wait_for(keep_secret(cluster, arguments(wanted=Wanted(unseen=True)), FIRST, FIRST))
+    assert [(method, path) for method, path, _ in cluster.sent] == [("PATCH", PATH)]
+
+
+def test_a_vm_that_moves_to_another_namespace_leaves_no_secret_behind() -> None:
+    old = "/api/v1/namespaces/old/secrets"
+    cluster = FakeCluster({SECRETS: {}, f"{old}?{OF_VM}": named("istio-vm-billing-1"), f"{old}/istio-vm-billing-1": {}})
+    args = arguments(wanted=Wanted(number=2, because="it moved"))
+    wait_for(keep_secret(cluster, args, {"SECRET": "old/istio-vm-billing-1"}, shown(args)))
+    assert [(method, path) for method, path, _ in cluster.sent] == [
+        ("POST", SECRETS),
+        ("DELETE", f"{old}/istio-vm-billing-1"),
+    ]
+
+
+@pytest.mark.parametrize("status", [403, 0])
+def test_a_refusal_fails_the_step(status: int) -> None:
+    cluster = FakeCluster({SECRETS: ApiError("no", status=status)})
+    with pytest.raises(ApiError):
+        wait_for(keep_secret(cluster, arguments(), {}, FIRST))

@@ -28,7 +28,7 @@ GROUP = {
     },
 }
 ROOT = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
-STEPS = ["configure", "secret", "entry", "enrol", "departure", "confirm"]
+STEPS = ["configure", "entry", "enrol", "departure", "confirm"]
 ON_HOST = ["configure", "enrol", "confirm"]
 
 
@@ -38,6 +38,9 @@ class NoCluster(Client):
     def __init__(self) -> None:
         super().__init__(None, None)
         self.patched: list[str] = []
+
+    def items(self, path: str, selector: str = "") -> list[dict[str, Any]]:
+        return []
 
     def patch(self, path: str, body: Any) -> dict[str, Any]:
         self.patched.append(f"{path} {json.dumps(body)}")
@@ -91,9 +94,8 @@ def test_it_registers_its_steps_under_itself(done: Run) -> None:
     ("step", "before"),
     [
         ("configure", {"leaf"}),
-        ("secret", {"billing-1-configure"}),
         ("entry", {"billing-1-configure"}),
-        ("enrol", {"billing-1-configure", "billing-1-secret", "billing-1-entry"}),
+        ("enrol", {"billing-1-configure", "billing-1-entry"}),
         ("departure", {"billing-1-enrol"}),
         ("confirm", {"billing-1-enrol"}),
     ],
@@ -109,8 +111,7 @@ def test_the_engine_keeps_little_beside_the_inputs(done: Run) -> None:
 def test_the_program_acts_before_each_step_on_the_host(done: Run) -> None:
     assert {step: done[f"billing-1-{step}"].hooked for step in STEPS} == {
         "configure": {"before_create", "before_update"},
-        "secret": set(),
-        "entry": set(),
+        "entry": {"before_create", "before_update"},
         "enrol": {"before_create", "before_update"},
         "departure": set(),
         # A first join is confirmed at once.
@@ -178,7 +179,7 @@ def test_where_no_secret_is_seen_what_the_stack_has_stays() -> None:
     """A new VM has nothing yet; a Secret that was deleted by hand, or that nobody may read, had some number."""
     unseen = vm_run(wanted_token=Wanted(unseen=True))
     assert {step: unseen[f"billing-1-{step}"].ignored for step in STEPS if unseen[f"billing-1-{step}"].ignored} == {
-        "secret": ("metadata.name", 'metadata.annotations["istio-vm-mesh/because"]'),
+        "entry": ("environment.SECRET", "environment.BECAUSE"),
         "enrol": ("stdin",),
         "confirm": ("stdin",),
     }
@@ -211,13 +212,9 @@ def test_a_token_is_marked_as_used_once_its_vm_is_confirmed(changes: Any, marked
 def test_a_new_address_replaces_so_that_the_old_host_is_cleaned(done: Run) -> None:
     for step in (*ON_HOST, "departure"):
         assert done[f"billing-1-{step}"].inputs["triggers"] == ["10.77.0.21"]
-    assert done["billing-1-entry"].inputs["triggers"] == ["vm-apps/billing-10.77.0.21-net1"]
-
-
-def test_an_entry_is_gone_before_the_sidecar_registers_anew(done: Run) -> None:
-    assert done["billing-1-entry"].delete_before_replace
-    # A host is cleaned last: the new one runs by then.
-    assert not done["billing-1-configure"].delete_before_replace
+    # Entry and Secret are taken over: the hook before it is changed deletes what was before.
+    assert "triggers" not in done["billing-1-entry"].inputs
+    assert done["billing-1-entry"].inputs["environment"]["ENTRY"] == "vm-apps/billing-10.77.0.21-net1"
 
 
 def test_before_the_mesh_is_there_a_preview_shows_the_steps_as_unknown() -> None:
@@ -251,10 +248,9 @@ def test_without_the_mesh_an_up_fails_on_the_host_and_changes_nothing() -> None:
 
 
 def test_a_failed_step_leaves_what_comes_after_it_without_result() -> None:
-    values = vm_run(failing=("billing-1-secret",)).values
+    values = vm_run(failing=("billing-1-entry",)).values
     assert values["billing-1-configure"] == "output of billing-1-configure"
-    assert values["billing-1-entry"] == "output of billing-1-entry"
-    assert {values[f"billing-1-{step}"] for step in ("secret", "enrol", "confirm")} == {UNKNOWN}
+    assert {values[f"billing-1-{step}"] for step in ("entry", "enrol", "confirm")} == {UNKNOWN}
 
 
 def test_a_vm_says_with_which_configuration_it_registers() -> None:
@@ -280,6 +276,7 @@ def test_a_vm_that_leaves_is_out_of_the_mesh_before_its_sidecar_stops(done: Run)
     assert "billing-1-enrol" in done["billing-1-departure"].dependency_names, "deleted before what stops the sidecar"
     # It may register again while it drains.
     assert "k delete $e " in done["billing-1-entry"].inputs["delete"]
+    assert done["billing-1-entry"].inputs["delete"].endswith("\nk delete secrets -l istio-vm-mesh/vm=billing-1")
     assert "billing-1-entry" in done["billing-1-enrol"].dependency_names, "deleted after what stops the sidecar"
 
 
@@ -294,6 +291,6 @@ def test_a_vm_that_may_leave_unreachable_is_taken_down_by_its_departure(done: Ru
     retained = {name for name in leaving.names if leaving[name].retain_on_delete}
     assert retained == {f"billing-1-{step}" for step in ON_HOST}
     # A dead VM fails these, and must not keep the departure from being told of. One that refuses keeps entry and token.
-    assert departure.dependency_names == {"leaf", "billing-1-entry", "billing-1-secret"}
-    assert leaving["billing-1-entry"].dependency_names == leaving["billing-1-secret"].dependency_names == {"leaf"}
+    assert departure.dependency_names == {"leaf", "billing-1-entry"}
+    assert leaving["billing-1-entry"].dependency_names == {"leaf"}
     assert "not to be seen" not in public_text(departure.inputs)

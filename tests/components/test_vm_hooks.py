@@ -155,6 +155,33 @@ def test_a_vm_gets_a_token_right_before_it_enrols() -> None:
     assert place.cluster.asked == [ENTRY, SECRET, tokens], "three requests for a VM that joins"
 
 
+def test_a_vm_leaves_under_its_old_name_before_it_gets_a_secret_under_the_new_one() -> None:
+    place = Place()
+    old = "/apis/networking.istio.io/v1/namespaces/old/workloadentries/ledger-10.77.0.21-net1"
+    secrets = "/api/v1/namespaces/vm-apps/secrets"
+    held = "/api/v1/namespaces/old/secrets?labelSelector=istio-vm-mesh%2Fvm"
+    before = {"ENTRY": "old/ledger-10.77.0.21-net1", "SECRET": "vm-apps/istio-vm-billing-1"}
+    now = {"ENTRY": "vm-apps/billing-10.77.0.21-net1", "SECRET": "vm-apps/istio-vm-billing-1.2", "IDENTITY": "x"}
+    changed = pulumi.ResourceHookArgs(
+        "", "", "billing-1-entry", "", new_inputs={"environment": now}, old_inputs={"environment": before}
+    )
+
+    def heir(vm: str) -> dict[str, Any]:
+        metadata = {
+            "labels": {"istio-vm-mesh/vm": vm},
+            "annotations": {"istio-vm-mesh/entry": "ledger-10.77.0.21-net1"},
+        }
+        return {"items": [{"metadata": metadata}]}
+
+    place.cluster.answers = {held: heir("billing-1"), old: {}, secrets: {}}
+    place.do("keep_credential", changed)
+    assert [(method, path) for method, path, _ in place.cluster.sent] == [("DELETE", old), ("POST", secrets)]
+    place.cluster.sent.clear()
+    place.cluster.answers = {held: heir("billing-2"), old: {}, secrets: {}}
+    place.do("keep_credential", changed)
+    assert [(method, path) for method, path, _ in place.cluster.sent] == [("POST", secrets)], "another VM has it"
+
+
 def test_a_vm_that_has_used_its_token_gets_none_and_leaves_the_mesh_first() -> None:
     place = Place()
     place.token = Wanted(used=ROOT_DIGEST)

@@ -18,8 +18,6 @@ pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(400)]
 VM = "billing-2"
 TOKEN = "/var/run/secrets/tokens/istio-token"
 HELPER = "/usr/local/lib/istio-vm-mesh/host"
-REPLACED = {"replace", "create-replacement", "delete-replaced"}
-"""A replacement's steps in a plan."""
 REFUSED = "Unauthenticated|authentication failure"
 
 
@@ -69,7 +67,7 @@ def test_deleting_the_secret_revokes_the_token_and_renew_gives_a_new_one_once(
     # A token of its own, in case the lab's has run out since it was started.
     before = number(secret_of(kubectl)["name"])
     stack.config["renew"] = [VM]
-    assert credential_changes(stack)["secret"] in REPLACED
+    assert credential_changes(stack) == dict.fromkeys(["entry", "enrol", "confirm"], "update")
     stack.up()
     renewed = secret_of(kubectl)
     assert (number(renewed["name"]), renewed["annotations"][BECAUSE]) == (before + 1, ASKED)
@@ -77,7 +75,7 @@ def test_deleting_the_secret_revokes_the_token_and_renew_gives_a_new_one_once(
     assert changes(stack.preview()) == {}, "a name that stays there does nothing more"
 
     del stack.config["renew"]
-    assert set(credential_changes(stack)) == {"secret"}, "taking the name out mints nothing"
+    assert set(credential_changes(stack)) == {"entry"}, "taking the name out mints nothing"
     token = on_vm(lab, VM, f"sha256sum {TOKEN}")
     stack.up()
     assert on_vm(lab, VM, f"sha256sum {TOKEN}") == token
@@ -110,7 +108,7 @@ def test_a_vm_that_was_off_for_longer_than_its_certificate_lives_comes_back_with
     try:
         # While it is off, no token could be brought to it: none is minted.
         eventually(lambda: not has_entry(kubectl, "10.77.0.22"), seconds=90, what="istiod forgets the VM")
-        assert "secret" not in credential_changes(stack)
+        assert "entry" not in credential_changes(stack)
         time.sleep(max(0.0, 55 - (time.monotonic() - off)))
     finally:
         lab.vm_power_on(VM)
@@ -121,9 +119,8 @@ def test_a_vm_that_was_off_for_longer_than_its_certificate_lives_comes_back_with
     assert not has_entry(kubectl, "10.77.0.22"), "it cannot come back by itself"
 
     plan = changes(stack.preview())
-    assert plan[f"{VM}-secret"] in REPLACED
-    assert f"{VM}-enrol" in plan
-    assert not {"billing-1-secret", "billing-1-enrol"} & set(plan), "the other one needs nothing"
+    assert {plan[f"{VM}-{step}"] for step in ("entry", "enrol", "confirm")} == {"update"}
+    assert not {"billing-1-entry", "billing-1-enrol"} & set(plan), "the other one needs nothing"
     stack.up()
     secret = secret_of(kubectl)
     assert number(secret["name"]) == before + 1

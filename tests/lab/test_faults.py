@@ -21,7 +21,7 @@ from lab.runtime import Lab, LabSpec, VmSpec
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(360)]
 
-JOINING = ("configure", "secret", "enrol", "confirm")
+JOINING = ("configure", "entry", "enrol", "confirm")
 """The steps in which a run is killed, or the VM's plug is pulled."""
 LEAVING = ("confirm", "departure", "enrol", "entry")
 """A run is killed once these are deleted: while the VM leaves the mesh, drains, loses its entry, and is put back."""
@@ -149,7 +149,7 @@ def test_a_run_that_is_killed_while_a_vm_joins(
 def test_a_run_that_is_killed_while_a_vm_leaves(
     stack: Stack, lab: Lab, kubectl: Kubectl, others: dict[str, str], step: str
 ) -> None:
-    vm = f"killed-{'secret' if step in ('departure', 'entry') else step}"
+    vm = f"killed-{'configure' if step == 'departure' else step}"
     if vm not in stack.billing["vms"]:  # this test alone was chosen
         declare(stack, vm)
         stack.up()

@@ -96,7 +96,7 @@ EDITS: dict[str, Callable[[Config], Any]] = {
 }
 
 
-STEPS = ("configure", "secret", "entry", "enrol", "departure", "confirm")
+STEPS = ("configure", "entry", "enrol", "departure", "confirm")
 GUARD = dict.fromkeys(["billing-guard-entries", "billing-guard-confirmed-patch"], "update")
 """What knows each VM's labels and address."""
 
@@ -119,10 +119,10 @@ EXPECTED: dict[str, dict[str, str]] = {
     "probe": {"billing-group": "update"} | REGISTERS_ANEW,
     "VM removed": whole("delete", "billing-2") | GUARD,
     "VM added": whole("create", "billing-9") | GUARD,
-    "VM address": of_vms("replace", *STEPS, vms=["billing-2"]) | GUARD,
+    "VM address": of_vms("replace", *STEPS, vms=["billing-2"]) | {"billing-2-entry": "update"} | GUARD,
     "VM label": of_vms("update", "configure", "entry", "enrol", "confirm", vms=["billing-2"]) | GUARD,
     "VM static": {"billing-2-static": "create"} | whole("delete", "billing-2") | GUARD,
-    "VM renewed": {"billing-1-secret": "replace", "billing-1-enrol": "update", "billing-1-confirm": "update"},
+    "VM renewed": of_vms("update", "entry", "enrol", "confirm", vms=["billing-1"]),
     "VM may leave unreachable": of_vms("update", "departure"),
     "routes": of_vms("update", "configure"),
     "one at a time no more": {},

@@ -125,7 +125,7 @@ def test_what_is_not_there_reads_as_nothing_and_is_deleted_already(lab_environme
         "spec": {"template": {"network": "net1", "serviceAccount": "nobody"}},
     }
     place = EntryArgs(access=ACCESS, vm="nothing", address="10.77.0.99", group=group)
-    for command in (withdraw(place), entry_commands(place)["delete"]):
+    for command in (withdraw(place), entry_commands(place, {})["delete"]):
         gone = shell(command, lab_environment)
         assert gone.returncode == 0, gone.stderr
 
