@@ -25,6 +25,9 @@ DECLARED = "declared"
 """Prefix of the keys that say how the stack declares the VM at an address."""
 CONFIRMED = "confirmed"
 """Prefix of the keys that say the same, as it was when all VMs of the workload were confirmed last."""
+ANNOTATION_BYTES = 256 * 1024
+"""How much an object's annotations may hold (TotalAnnotationSizeLimitB in k8s.io/apimachinery
+pkg/api/validation/objectmeta.go)."""
 _ENTRY = "entry"
 _OPTIONAL = "?"
 """Begins a line that a VM may leave out."""
@@ -75,6 +78,12 @@ def guard_data(args: RegistrationGuardArgs, role: str) -> dict[str, str]:
         data[f"{role}.{address.replace(':', '-')}"] = name
         data[f"{_ENTRY}.{name}"] = lines
     return data
+
+
+def fits(args: RegistrationGuardArgs) -> bool:
+    """Whether one object can hold what the policy has to know while all of it changes: the old beside the new."""
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in guard_data(args, CONFIRMED).items())
+    return 2 * size <= ANNOTATION_BYTES
 
 
 def policy_spec(args: RegistrationGuardArgs) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pulumi
 from components.common import ISTIO_API
 from components.kubernetes_object import kubernetes_object
 from components.policies import Access, authorization_policy
-from components.registration_guard import RegistrationGuard, RegistrationGuardArgs
+from components.registration_guard import RegistrationGuard, RegistrationGuardArgs, fits
 from components.services import MeshServiceArgs, ServicePort, service_entry
 from hosts.registered import RegisteredEntry
 from hosts.sidecar_files import canonical_labels
@@ -175,8 +175,18 @@ def spiffe_identity(args: WorkloadArgs) -> str:
 
 
 def guard_args(name: str, args: WorkloadArgs, entries: Mapping[str, RegisteredEntry]) -> RegistrationGuardArgs:
-    """What the guard of a workload knows."""
-    return RegistrationGuardArgs(namespace=args.namespace, group=name, entries=entries, after=args.after)
+    """What the guard of a workload knows.
+
+    Raises:
+        pulumi.RunError: It is more than the cluster can hold.
+    """
+    guard = RegistrationGuardArgs(namespace=args.namespace, group=name, entries=entries, after=args.after)
+    if not fits(guard):
+        raise pulumi.RunError(
+            f"workloads.{name}.vms: the registration guard cannot hold what {len(entries)} VMs with labels of their "
+            "own register as, split the workload, give all of them the same, or set istio.registrationGuard to false"
+        )
+    return guard
 
 
 class Workload(pulumi.ComponentResource):

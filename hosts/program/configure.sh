@@ -18,12 +18,13 @@ configure() {
 	# What runs would not be what is here by then.
 	if ! installed || strays; then rm -f "$run/started"; fi
 	doing='installing the package'
+	new_unit=''
 	install_package
 	doing='writing the files'
 	install -d -o "$owner" -g "$owner" /etc/istio/proxy /etc/istio/config /etc/certs
 	changes=$(write_files; put "$state/desired" 644 root:root <"$desired"; put "$helper" 755 root:root <"$0")
 	[ -z "$changes" ] || printf '%s\n' "$changes"
-	case $changes in *istio.service.d*) systemctl daemon-reload ;; esac
+	case $new_unit$changes in y* | *istio.service.d*) systemctl daemon-reload ;; esac
 	install_routes
 	remember configured
 }

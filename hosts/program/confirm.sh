@@ -37,7 +37,7 @@ start_again() {
 	enabled=$(systemctl is-enabled istio 2>/dev/null) || :
 	bring_back >&2
 	take_identity
-	systemctl -q enable istio 2>/dev/null
+	systemctl -q --no-reload enable istio 2>/dev/null
 	start >&2
 }
 # anew STAMP: the VM had registered as it was before the change, and its entry was deleted: it gets another when the

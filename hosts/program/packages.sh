@@ -76,6 +76,7 @@ install_package() {
 		fi
 		mv -f "$new" "$state/package.$family"
 		echo "$sha256" >"$state/package"
+		new_unit=y
 		echo "installed istio-sidecar $(package_version)"
 	fi
 	forget_copies

@@ -51,7 +51,8 @@ enrol() {
 	fi
 	take_identity
 	enabled=$(systemctl is-enabled istio 2>/dev/null) || :
-	systemctl -q enable istio 2>/dev/null
+	# What systemd has to know of the unit, it was told when that changed: telling it takes its time.
+	systemctl -q --no-reload enable istio 2>/dev/null
 	if as_configured && intact; then
 		# A start that a run before this one has not confirmed: this one gets its time for it.
 		! [ -e "$state/unconfirmed" ] || set_timer

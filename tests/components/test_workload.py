@@ -12,6 +12,7 @@ from components.workload import (
     Workload,
     WorkloadArgs,
     group_of_vm,
+    guard_args,
     registration_spec,
     service_selector,
     service_spec,
@@ -19,6 +20,7 @@ from components.workload import (
     static_entry,
     workload_group,
 )
+from hosts.registered import RegisteredEntry
 
 PROBE = {"httpGet": {"path": "/healthz", "port": 8080}}
 
@@ -52,6 +54,29 @@ def test_workload_group() -> None:
             "probe": PROBE,
         },
     }
+
+
+def vms(count: int, **labels: str) -> dict[str, RegisteredEntry]:
+    return {
+        f"10.0.{n // 256}.{n % 256}": RegisteredEntry(
+            labels={"app": "billing", "vm": labels.get("vm", f"billing-{n}")},
+            network="net1",
+            service_account="billing",
+            locality="",
+        )
+        for n in range(count)
+    }
+
+
+def test_more_vms_than_the_guard_can_know_are_refused_before_anything_is_made() -> None:
+    for entries in (vms(600), vms(1300, vm="the same")):
+        assert guard_args("billing", arguments(), entries).entries == entries
+    with pytest.raises(pulumi.RunError) as raised:
+        guard_args("billing", arguments(), vms(1000))
+    assert str(raised.value) == (
+        "workloads.billing.vms: the registration guard cannot hold what 1000 VMs with labels of their own register as, "
+        "split the workload, give all of them the same, or set istio.registrationGuard to false"
+    )
 
 
 def test_nothing_empty_is_sent() -> None:
