@@ -21,7 +21,10 @@ taken=$(mktemp -d "/{FOLDER}/$(date +%s%N).XXXXXX")
 printf '%s' "$SSH_ORIGINAL_COMMAND" >"$taken/command"
 begin=$(date +%s%N)
 # What is printed goes on at once: with it the connection becomes one that the sidecar's rules spare.
-{{ "${{SHELL:-/bin/sh}}" -c "$SSH_ORIGINAL_COMMAND" 2>"$taken/errors"; echo $? >"$taken/status"; }} | tee "$taken/output"
+{{
+	"${{SHELL:-/bin/sh}}" -c "$SSH_ORIGINAL_COMMAND" 2>"$taken/errors"
+	echo $? >"$taken/status"
+}} | tee "$taken/output"
 status=$(cat "$taken/status")
 echo "$status $(($(date +%s%N) - begin))" >"$taken/end"
 cat "$taken/errors" >&2
