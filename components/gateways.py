@@ -220,7 +220,7 @@ def _reached(
         given = pulumi.Output.from_input(args.address)
         return given, given, plain
     if args.service == "NodePort":
-        nodes = observed("the cluster has no nodes", lambda: items(args.get, "/api/v1/nodes"), wait=False)
+        nodes = observed("the cluster has no nodes", lambda: items(args.get, "/api/v1/nodes") or None, wait=False)
         node = when_there(nodes, node_ip)
         return node, node, plain
     found = observed(

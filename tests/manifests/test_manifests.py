@@ -121,6 +121,10 @@ def test_each_object_is_a_file_named_by_what_it_is(project: Path, write: Write) 
     )
 
 
+def test_nodes_that_nobody_knows_yet_are_no_mistake(write: Write) -> None:
+    assert write(eastWestGateway={"service": "NodePort"}) == 0
+
+
 def test_the_same_stack_is_the_same_bytes(project: Path, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     write()
     first = read(project)
