@@ -66,7 +66,7 @@ lint: $(READY) ## Check style, types and shell scripts
 	@ruff check .
 	@ruff format --check .
 	@mypy .
-	@shellcheck lab/bootstrap.sh .ci/run bench/rivals/*.sh
+	@shellcheck lab/bootstrap.sh .ci/run components/departure.sh bench/rivals/*.sh
 
 bench: $(READY) ## Measure this project and others on the lab, and write docs/figures.md (ARGS="--sizes 1,10 --repeat 3")
 	@$(PYTHON) -m bench $(ARGS)

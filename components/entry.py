@@ -7,16 +7,13 @@ endpoints; afterwards the new entry is waited for, and what it says of the VM's 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from cluster.client import Client
 from components.hooks import in_thread
-from components.kubectl import ClusterAccess, kubectl
-from components.workload import group_of_vm, registration_spec
 from registration.comeback import Seen, configuration_of, next_attempt, seen, why_not
 from registration.credentials import ENTRY, VM_LABEL
 from registration.ladder import entry_name
@@ -26,6 +23,8 @@ FORGOTTEN_SECONDS = 2
 """How long after an entry's end the mesh may still send requests to its VM: istiod gathers changes for 0.1 s, and tells
 the proxies then (`PILOT_DEBOUNCE_AFTER`)."""
 POLL_SECONDS = 1.0
+ENTRY_KEY = "ENTRY"
+"""The key under which a plan shows an entry."""
 _API = "/apis/networking.istio.io/v1"
 
 
@@ -33,13 +32,10 @@ _API = "/apis/networking.istio.io/v1"
 class EntryArgs:
     """Whose entry it is."""
 
-    access: ClusterAccess
     vm: str
     address: str
     group: Mapping[str, Any]
     """Manifest of the WorkloadGroup."""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """Labels over the group's."""
     healthy_within: int = 60
     """How many seconds the VM may take to be healthy again, once it has changed."""
 
@@ -59,46 +55,14 @@ class EntryArgs:
         return f"{_API}/namespaces/{self.namespace}/workloadentries/{self.name}"
 
     @property
+    def shown(self) -> dict[str, str]:
+        """What a plan shows of it, and the engine remembers."""
+        return {ENTRY_KEY: f"{self.namespace}/{self.name}"}
+
+    @property
     def group_path(self) -> str:
         """The WorkloadGroup's path in the Kubernetes API."""
         return f"{_API}/namespaces/{self.namespace}/workloadgroups/{self.group['metadata']['name']}"
-
-
-ENTRY_KEY = "ENTRY"
-"""The key under which a plan shows the entry."""
-
-
-def entry_commands(args: EntryArgs, secret: Mapping[str, str]) -> dict[str, Any]:
-    """Inputs of the command that stands for the VM's entry and Secret, which does nothing until it is deleted.
-
-    Its standard input is what an entry takes from its group only once; it shows in a plan what will be registered.
-
-    Args:
-        args: The entry.
-        secret: What a plan shows of the Secret.
-    """
-    spec = registration_spec(group_of_vm(args.group, args.labels))
-    return {
-        "create": ":",
-        "delete": _clear(args),
-        "stdin": json.dumps(spec, indent=1, sort_keys=True),
-        "environment": {ENTRY_KEY: f"{args.namespace}/{args.name}", **secret},
-    }
-
-
-def withdraw(args: EntryArgs) -> str:
-    """The command that takes a VM that is to leave out of the mesh, and waits until nobody sends it requests."""
-    return f"{_tools(args)}\n{_delete(args, f' && sleep {FORGOTTEN_SECONDS}')}"
-
-
-def _clear(args: EntryArgs) -> str:
-    """The command that deletes the VM's Secrets, which revokes its tokens; before, its entry if there is one again.
-
-    Mostly there is none: the VM would have to register again while it drains.
-    """
-    there = "there=$(k get $e --ignore-not-found --output=name) || exit 1"
-    revoke = f"k delete secrets -l {VM_LABEL}={args.vm}"
-    return "\n".join([_tools(args), there, 'if [ -n "$there" ]; then', _delete(args), "fi", revoke])
 
 
 async def leave_as(client: Client, args: EntryArgs, before: str) -> None:
@@ -163,22 +127,3 @@ async def remember_attempt(client: Client, args: EntryArgs, configuration: str) 
     """
     note = {f"{WENT_BACK}/{args.vm}": next_attempt(configuration)}
     await in_thread(client.patch, args.group_path, {"metadata": {"annotations": note}})
-
-
-def _tools(args: EntryArgs) -> str:
-    """What the commands have in common: how kubectl is called, and the entry."""
-    call = kubectl(args.access, f"--namespace={args.namespace}")
-    return f'k() {{ {call} "$@"; }}; e=workloadentries.networking.istio.io/{args.name}'
-
-
-def _delete(args: EntryArgs, then: str = "") -> str:
-    """The command that deletes the entry, and then does the rest, unless another VM of the stack has it by now."""
-    same = f'@.metadata.annotations.{ENTRY.replace(".", chr(92) + ".")}=="{args.name}"'
-    others = f"-l {VM_LABEL},{VM_LABEL}!={args.vm} -o 'jsonpath={{.items[?({same})].metadata.labels.{VM_LABEL}}}'"
-    return "\n".join(
-        [
-            f"heirs=$(k get secrets {others}) || exit 1",
-            'if [ -n "$heirs" ]; then echo "left alone: it is $heirs by now"',
-            f"else k delete $e --ignore-not-found --wait=false{then} || exit 1; fi",
-        ]
-    )

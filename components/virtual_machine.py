@@ -15,13 +15,12 @@ import pulumi_command as command
 
 from components.common import alone, certain, without_stack_traces
 from components.credential import SECRET, shown
-from components.departure import departure, departure_command
-from components.entry import entry_commands, withdraw
+from components.departure import leaving, membership, private_keys
 from components.rollout import in_turn
 from components.ssh import connection_args
 from components.vm_hooks import VmHooks, confirm_command
 from components.vm_plan import VirtualMachineArgs, credential_args, desired_host, entry_args, halt, refusal
-from hosts.plan import DesiredHost, configure, drain, enrol, take_down, unconfigure
+from hosts.plan import DesiredHost, configure, enrol, take_down
 
 TAKING_BACK_SECONDS = 30
 """How long a VM may take to answer again after its time has run out."""
@@ -30,11 +29,10 @@ TAKING_BACK_SECONDS = 30
 class VirtualMachine(pulumi.ComponentResource):
     """A VM whose sidecar is installed, enrolled and confirmed.
 
-    Creates, in this order: `configure` (the host's package and files), `entry` (its WorkloadEntry, and the Secret that
-    its token is bound to, which go with it), `enrol` (starts the sidecar), `departure` (takes a VM that leaves out of
-    the mesh before its sidecar stops) and `confirm` (its evidence). Deletion goes the other way: the VM leaves the
-    mesh, the sidecar drains and stops, its entry goes, the token is revoked, the host is as it was; of a VM that may
-    leave unreachable, `departure` does all that. A changed address replaces what is on the host.
+    Creates, in this order: `configure` (the host's package and files), `membership` (its WorkloadEntry, and the Secret
+    that its token is bound to, which go with it), `enrol` (starts the sidecar) and `confirm` (its evidence). Deleting
+    `membership` takes the VM away: it leaves the mesh, the sidecar drains and stops, the host is as it was, the token
+    is revoked. A changed address replaces all of them.
 
     Outputs: `steps`, each step's standard output by resource name.
     """
@@ -69,9 +67,7 @@ class VirtualMachine(pulumi.ComponentResource):
         def step(*depends_on: pulumi.Resource, keeps: Sequence[str] = (), **options: Any) -> pulumi.ResourceOptions:
             # What was repaired last is known to the VM alone: one that does not answer keeps the command that it has.
             ignored = [*keeps, *(["create"] if args.found.unknown else [])]
-            # One that may leave without an answer is taken down by its departure.
-            retain = args.remove_unreachable or None
-            return child(*depends_on, ignore_changes=ignored, retain_on_delete=retain, **options)
+            return child(*depends_on, ignore_changes=ignored, **options)
 
         configured = _on_host(
             f"{name}-configure",
@@ -82,16 +78,29 @@ class VirtualMachine(pulumi.ComponentResource):
                 lambda reason: halt(name, reason),
             ),
             stdin=on_host(lambda desired: configure(desired).stdin),
-            delete=on_host(unconfigure),
             opts=step(*args.after, hooks=args.hooks.before(f"{name}-configure", hooks.upload)),
         )
-        first = args.after if args.remove_unreachable else [configured]
         # Of a VM of which no Secret was seen, the one that the stack has stays.
         unseen = [f"environment.{key}" for key in (SECRET, "BECAUSE")] if credential.wanted.unseen else []
-        entry = _local(
-            f"{name}-entry",
-            **entry_commands(place, shown(credential)),
-            opts=child(*first, ignore_changes=unseen, hooks=args.hooks.before(f"{name}-entry", hooks.keep_credential)),
+        member = membership(
+            f"{name}-membership",
+            leaving(
+                name,
+                args.ssh,
+                args.access,
+                namespace=place.namespace,
+                entry=place.name,
+                take_down=take_down(args.address, name),
+                unreachable=args.remove_unreachable,
+            ),
+            {**private_keys(args.ssh), **place.shown, **shown(credential)},
+            args.address,
+            # What is on the VM, it takes down; of one that may be dead it is to be told even where `configure` fails.
+            child(
+                *(args.after if args.remove_unreachable else [configured]),
+                ignore_changes=unseen,
+                hooks=args.hooks.before(f"{name}-membership", hooks.keep_credential),
+            ),
         )
         # Not read on the VM: one that is to have another token enrols, and is confirmed, anew.
         which, kept = credential.secret_name, ["stdin"] if args.wanted_token.unseen else []
@@ -100,15 +109,13 @@ class VirtualMachine(pulumi.ComponentResource):
             args,
             create=on_host(lambda desired: enrol(desired, args.found.mark).command),
             stdin=which,
-            delete=on_host(drain),
             opts=step(
                 configured,
-                entry,
+                member,
                 keeps=kept,
                 hooks=args.hooks.before(f"{name}-enrol", hooks.leave_and_get_token),
             ),
         )
-        self._departure(name, args, enrolled, entry, child)
         confirmed = _on_host(
             f"{name}-confirm",
             args,
@@ -124,34 +131,10 @@ class VirtualMachine(pulumi.ComponentResource):
         self.confirmed = confirmed
         return {
             f"{name}-configure": configured.stdout,
-            f"{name}-entry": entry.stdout,
+            f"{name}-membership": member.stdout,
             f"{name}-enrol": enrolled.stdout,
             f"{name}-confirm": confirmed.stdout.apply(hooks.mark_used),
         }
-
-    def _departure(
-        self,
-        name: str,
-        args: VirtualMachineArgs,
-        enrolled: pulumi.Resource,
-        entry: pulumi.Resource,
-        child: Callable[..., pulumi.ResourceOptions],
-    ) -> None:
-        """What takes a VM that leaves out of the mesh, before its sidecar stops; where it may be dead, all of it."""
-        place = entry_args(name, args)
-        if args.remove_unreachable:
-            text = departure_command(
-                name,
-                args.ssh.vm,
-                args.ssh.bastion,
-                withdraw=withdraw(place),
-                take_down=take_down(args.address, name),
-            )
-            # No step on the host comes before it: a dead VM fails those, and must not keep this from being told. Entry
-            # and token go after it: a VM that does answer, and refuses, keeps both.
-            departure(f"{name}-departure", text, args.ssh, args.address, child(*args.after, entry))
-        else:
-            departure(f"{name}-departure", withdraw(place), None, args.address, child(enrolled))
 
 
 def _on_host(name: str, args: VirtualMachineArgs, outlast: int = 0, **inputs: Any) -> command.remote.Command:
@@ -164,8 +147,3 @@ def _on_host(name: str, args: VirtualMachineArgs, outlast: int = 0, **inputs: An
         add_previous_output_in_env=False,
         **inputs,
     )
-
-
-def _local(name: str, **inputs: Any) -> command.local.Command:
-    """A command where Pulumi runs."""
-    return command.local.Command(name, logging=command.local.Logging.NONE, **inputs)

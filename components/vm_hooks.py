@@ -58,8 +58,8 @@ class VmHooks:
                 await _said(vm, plan.receive_command(upload), UPLOAD_SECONDS, content)
 
     async def keep_credential(self, args: pulumi.ResourceHookArgs) -> None:
-        """Before `entry`: delete the entry of a VM that is to have another name, and make its token's Secret."""
-        before, now = ((inputs or {}).get("environment") or {} for inputs in (args.old_inputs, args.new_inputs))
+        """Before `membership`: delete the entry of a VM that is to have another name, and make its token's Secret."""
+        before, now = [await _environment(inputs) for inputs in (args.old_inputs, args.new_inputs)]
         await leave_as(self.args.client, self.entry, before.get(ENTRY_KEY, ""))
         await keep_secret(self.args.client, self.credential, before, now)
 
@@ -148,6 +148,12 @@ def changes_configuration(old: Mapping[str, Any] | None, new: Mapping[str, Any] 
     """Whether the VM is to have another configuration, by the commands that confirmed it and are to confirm it."""
     before, after = (str((inputs or {}).get("create", "")).split(" ")[-1] for inputs in (old, new))
     return before != after
+
+
+async def _environment(inputs: Mapping[str, Any] | None) -> dict[str, str]:
+    """The environment of a command; with a private key in it, the SDK makes a secret of the whole."""
+    given = (inputs or {}).get("environment")
+    return await pulumi.Output.from_input(given).future() or {}
 
 
 def _root(desired: DesiredHost) -> str:

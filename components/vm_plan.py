@@ -146,11 +146,9 @@ def desired_host(
 def entry_args(name: str, args: VirtualMachineArgs) -> EntryArgs:
     """The VM's WorkloadEntry."""
     return EntryArgs(
-        access=args.access,
         vm=name,
         address=args.address,
         group=args.group,
-        labels=args.labels,
         # Where it takes longer, there has to be time for the way back before the VM takes it itself.
         healthy_within=min(60, args.confirm_within // 2),
     )

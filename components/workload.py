@@ -125,20 +125,6 @@ def static_entry(name: str, vm: StaticVm, group: Mapping[str, Any]) -> dict[str,
     }
 
 
-def registration_spec(group: Mapping[str, Any]) -> dict[str, Any]:
-    """What a WorkloadEntry takes from its group when it registers, and never again: a change needs a new entry.
-
-    All of it also stands in the sidecar's files, whose change restarts the sidecar, which then registers anew. Other
-    annotations do not, and are left to the next registration.
-    """
-    spec = group["spec"]
-    return {
-        "labels": spec.get("metadata", {}).get("labels", {}),
-        "template": spec["template"],
-        "probe": spec.get("probe"),
-    }
-
-
 def service_selector(name: str, labels: Mapping[str, str]) -> dict[str, str]:
     """The label that names the application, which its WorkloadEntries bear."""
     for key in NAME_LABELS:

@@ -215,16 +215,11 @@ def take_token(desired: DesiredHost) -> str:
     return f"sh {HELPER} take-token {digest(desired)}"
 
 
-def drain(desired: DesiredHost) -> str:
-    """Return the command that stops the sidecar for good; one that is not there is a success.
+def take_down(address: str, vm: str) -> str:
+    """Return the command that undoes everything by the program that is on the VM; a clean host is a success.
 
     It names the address and the VM: a machine that has been configured under another one since is left alone.
     """
-    return f"if [ -e {HELPER} ]; then sh {HELPER} drain {desired.address} {desired.vm}; fi"
-
-
-def take_down(address: str, vm: str) -> str:
-    """Return the command that undoes everything by the program that is on the VM; a clean host is a success."""
     error = {
         "vm": vm,
         "code": "residue",
@@ -233,11 +228,6 @@ def take_down(address: str, vm: str) -> str:
     }
     gone = f"elif [ -e {STATE} ]; then echo {shlex.quote(json.dumps(error))} >&2; exit 1"
     return f"if [ -e {HELPER} ]; then sh {HELPER} remove {address} {vm}; {gone}; fi"
-
-
-def unconfigure(desired: DesiredHost) -> str:
-    """Return the command that undoes `configure`; a clean host is a success."""
-    return take_down(desired.address, desired.vm)
 
 
 def confirm(desired: DesiredHost, mark: str = "") -> Step:

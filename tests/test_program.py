@@ -331,7 +331,7 @@ def test_no_secret_stands_where_it_can_be_read(done: Run) -> None:
         assert not [secret for secret in secrets if secret in text]
 
 
-@pytest.mark.parametrize("step", ["configure", "entry", "enrol", "confirm"])
+@pytest.mark.parametrize("step", ["configure", "membership", "enrol", "confirm"])
 def test_one_failed_vm_leaves_every_output_whole(project: Path, step: str) -> None:
     done = run_program(failing=[f"billing-1-{step}"], there=ALL[1:])
     vms = done.values["registration"]["vms"]

@@ -22,7 +22,7 @@ case $1 in
 		;;
 	# A machine whose address or name has changed is configured under the new one first, and then taken down under the
 	# old one.
-	drain | remove)
+	remove)
 		same() { case $2 in '' | "$3") ;; *) [ -z "$3" ] || { echo "left alone: it has another $1 by now"; finished=y; exit 0; } ;; esac; }
 		same address "${2-}" "$address"
 		same name "${3-}" "$vm"
@@ -38,7 +38,6 @@ case $1 in
 	observe) observe ;;
 	takeback) time_is_up "$2" ;;
 	restore) write_files ;;
-	drain) drain ;;
 	remove) drain; remove ;;
 esac
 finished=y

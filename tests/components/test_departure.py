@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from components.departure import departure_command
-from components.ssh import SshLogin
+from components.departure import SCRIPT, leaving
+from components.kubectl import ClusterAccess
+from hosts.login import SshLogin, SshTarget
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nnot to be seen\n-----END OPENSSH PRIVATE KEY-----"
 VM = SshLogin(host="10.77.0.22", port=2222, user="ops", host_key="ssh-ed25519 AAAA", private_key=KEY)
 BASTION = SshLogin(host="jump.example.com", port=22, user="me", host_key="ecdsa-sha2-nistp256 BBBB", private_key="jump")
 FAKE_SSH = """#!/bin/sh
 echo once >>"$HERE/runs"
-folder=$(echo "$@" | sed 's|.*UserKnownHostsFile=\\([^ ]*\\)/known_hosts.*|\\1|')
-(cd "$folder" && head -n 9 * && stat -c '%n %a' *) >"$HERE/files"
+folder=${2%/config}
+(cd "$folder" && head -n 40 * && stat -c '%n %a' *) >"$HERE/files"
 echo "$folder" >"$HERE/folder"
 printf '%s\\n' "$@" >"$HERE/arguments"
 case $4 in */vm.log) ;; *) exit 99 ;; esac
@@ -31,6 +32,17 @@ set -- $STATUS
 shift $((run - 1))
 exit "$1"
 """
+FAKE_KUBECTL = """#!/bin/sh
+printf '%s\\n' "$*" >>"$HERE/kubectl-calls"
+[ -z "$NO_CLUSTER" ] || { echo "$NO_CLUSTER" >&2; exit 1; }
+case "$*" in
+	*" get secrets "*) printf '%s\\n' "$SECRETS" ;;
+	*" get workloadentries"*) printf '%s' "$THERE" ;;
+	*" delete workloadentries"*) echo entry deleted ;;
+	*" delete secrets "*) echo "revoked ${*##* secrets }" ;;
+esac
+"""
+GONE = "entry deleted\nrevoked istio-vm-billing-2\n"
 
 
 def leave(
@@ -39,10 +51,16 @@ def leave(
     logs: str,
     bastion_logs: str | None = None,
     says: str = "",
-    withdraw: str = "echo entry deleted",
+    *,
+    unreachable: bool = True,
+    **cluster: str,
 ) -> subprocess.CompletedProcess[str]:
     """Let the script run with an ssh whose runs end with these exit codes, the last one as often as it is run."""
-    for name, text in (("ssh", FAKE_SSH), ("sleep", "#!/bin/sh\n")):
+    for name, text in (
+        ("ssh", FAKE_SSH),
+        ("kubectl", FAKE_KUBECTL),
+        ("sleep", '#!/bin/sh\necho "$1" >>"$HERE/slept"\n'),
+    ):
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     environment = {
@@ -53,13 +71,28 @@ def leave(
         "LOGS": logs,
         "BASTION_LOGS": bastion_logs or "",
         "SAYS": says,
+        "SECRETS": cluster.get("secrets", "billing-2 istio-vm-billing-2"),
+        "THERE": cluster.get("there", ""),
+        "NO_CLUSTER": cluster.get("no_cluster", ""),
         "ISTIO_VM_MESH_KEY": KEY,
         "ISTIO_VM_MESH_BASTION_KEY": "jump",
     }
-    bastion = None if bastion_logs is None else BASTION
-    text = departure_command("billing-2", VM, bastion, withdraw=withdraw, take_down="sh host remove 10.77.0.22")
+    text = leaving(
+        "billing-2",
+        SshTarget(vm=VM, bastion=None if bastion_logs is None else BASTION),
+        ClusterAccess(kubeconfig="a b/kubeconfig", context="prod"),
+        namespace="vm-apps",
+        entry="billing-10.77.0.22-net1",
+        take_down="sh host remove 10.77.0.22",
+        unreachable=unreachable,
+    )
     assert "not to be seen" not in text
-    return subprocess.run(["sh", "-c", text], env=environment, capture_output=True, text=True, timeout=20)
+    return subprocess.run(["sh", str(SCRIPT)], input=text, env=environment, capture_output=True, text=True, timeout=20)
+
+
+def kubectl_calls(folder: Path) -> list[str]:
+    calls = folder / "kubectl-calls"
+    return calls.read_text().splitlines() if calls.exists() else []
 
 
 def runs(folder: Path) -> int:
@@ -89,7 +122,7 @@ Host key verification failed."""
 HOST_KEY = (
     "at 10.77.0.22 answers a machine whose host key is not the stack's. If it is the VM, put it back into the stack "
     "with its new hostKey, run up, and take it out again. If the VM is gone and another machine has its address, take "
-    "billing-2-departure out of the state (pulumi state delete) and run again."
+    "billing-2-membership out of the state (pulumi state delete) and run again."
 )
 BROKE_OFF = "the connection to it broke off 2 times. Run again."
 REFUSED = (
@@ -104,14 +137,15 @@ STAYS = "Its WorkloadEntry and its token are left alone."
 
 def test_a_vm_that_answers_is_taken_down_as_any_other(tmp_path: Path) -> None:
     done = leave(tmp_path, 0, IN, says="the VM's own words")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "entry deleted\n", "the VM's own words\n" * 2)
+    assert (done.returncode, done.stdout, done.stderr) == (0, GONE, "the VM's own words\n" * 2)
     arguments = (tmp_path / "arguments").read_text().splitlines()
-    assert arguments[-2:] == ["ops@10.77.0.22", "sh host remove 10.77.0.22"]
-    assert {"StrictHostKeyChecking=yes", "BatchMode=yes", "IdentitiesOnly=yes", "2222"} <= set(arguments)
+    assert arguments[-2:] == ["vm", "sh host remove 10.77.0.22"]
     files = (tmp_path / "files").read_text()
+    settings = {"StrictHostKeyChecking yes", "BatchMode yes", "IdentitiesOnly yes", "Port 2222", "User ops"}
+    assert settings | {"HostName 10.77.0.22", "HostKeyAlgorithms ssh-ed25519"} <= set(files.splitlines())
     assert "[10.77.0.22]:2222 ssh-ed25519 AAAA" in files
     assert KEY in files
-    assert {line.split()[1] for line in files.splitlines() if line.startswith(("key ", "known_hosts "))} == {"600"}
+    assert {line.split()[1] for line in files.splitlines() if line.startswith(("vm.key ", "known_hosts "))} == {"600"}
     assert not Path((tmp_path / "folder").read_text().strip()).exists(), "the key must not stay"
     assert runs(tmp_path) == 2, "logged in to before it is taken out of the mesh"
 
@@ -145,7 +179,7 @@ def test_a_dead_vm_is_given_up_with_a_word_about_what_remains(
     tmp_path: Path, logs: str, bastion_logs: str | None
 ) -> None:
     done = leave(tmp_path, 255, logs, bastion_logs)
-    assert (done.returncode, done.stdout) == (0, "entry deleted\n")
+    assert (done.returncode, done.stdout) == (0, GONE)
     *said, warning = done.stderr.splitlines()
     assert logs.splitlines()[0] in said
     assert not [line for line in said if line.startswith("Authenticated")]
@@ -236,9 +270,51 @@ def test_a_vm_that_fails_to_go_is_no_dead_one(tmp_path: Path) -> None:
 
 
 def test_a_vm_that_cannot_be_taken_out_of_the_mesh_is_not_taken_down(tmp_path: Path) -> None:
-    done = leave(tmp_path, 0, IN, withdraw="echo no cluster >&2; false")
+    done = leave(tmp_path, 0, IN, no_cluster="no cluster")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "no cluster\n")
     assert runs(tmp_path) == 1
+
+
+def test_a_vm_is_out_of_the_mesh_before_its_sidecar_stops(tmp_path: Path) -> None:
+    assert leave(tmp_path, 0, IN).returncode == 0
+    ours = "--request-timeout=20s --kubeconfig=a b/kubeconfig --context=prod --namespace=vm-apps"
+    entry = "workloadentries.networking.istio.io/billing-10.77.0.22-net1"
+    of_entry = '[?(@.metadata.annotations.istio-vm-mesh/entry=="billing-10.77.0.22-net1")]'
+    who = "{.metadata.labels.istio-vm-mesh/vm} {.metadata.name}"
+    assert kubectl_calls(tmp_path) == [
+        f'{ours} get secrets -l istio-vm-mesh/vm -o jsonpath={{range .items{of_entry}}}{who}{{"\\n"}}{{end}}',
+        f"{ours} delete {entry} --ignore-not-found --wait=false",
+        f"{ours} get {entry} --ignore-not-found --output=name",
+        f"{ours} delete secrets istio-vm-billing-2",
+    ]
+    assert (tmp_path / "slept").read_text() == "2\n"
+
+
+def test_an_entry_that_came_again_while_its_vm_drained_goes_too(tmp_path: Path) -> None:
+    done = leave(tmp_path, 0, IN, there="workloadentry/billing-10.77.0.22-net1")
+    assert done.stdout == "entry deleted\n" + GONE
+
+
+def test_an_entry_that_is_another_vms_by_now_stays(tmp_path: Path) -> None:
+    both = "billing-2 istio-vm-billing-2\nbilling-x istio-vm-billing-x"
+    done = leave(tmp_path, 0, IN, secrets=both, there="workloadentry/billing-10.77.0.22-net1")
+    assert (done.returncode, done.stdout) == (0, "left alone: it is billing-x by now\nrevoked istio-vm-billing-2\n")
+    assert not [call for call in kubectl_calls(tmp_path) if " delete workloadentries" in call]
+
+
+def test_where_the_vm_is_in_the_mesh_at_another_address_its_new_secret_stays(tmp_path: Path) -> None:
+    """Only those of this entry are listed."""
+    done = leave(tmp_path, 0, IN, secrets="")
+    assert (done.returncode, done.stdout) == (0, "entry deleted\n")
+
+
+def test_a_dead_vm_that_may_not_leave_is_named_with_what_to_do(tmp_path: Path) -> None:
+    done = leave(tmp_path, 255, at("10.77.0.22", "Connection timed out"), unreachable=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1] == (
+        "error: VM billing-2 has not left: nothing answers at 10.77.0.22. Switch it on, and run again. If it is gone "
+        "for good, put it back into the stack with removeUnreachable: true, run up, and take it out again. " + STAYS
+    )
 
 
 def test_a_vm_that_runs_no_commands_stays_in_the_mesh(tmp_path: Path) -> None:
@@ -248,7 +324,7 @@ def test_a_vm_that_runs_no_commands_stays_in_the_mesh(tmp_path: Path) -> None:
 
 def test_a_connection_that_is_lost_once_is_made_again(tmp_path: Path) -> None:
     done = leave(tmp_path, "0 255 0", f"{IN}\nTimeout, server 10.77.0.22 not responding.")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "entry deleted\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, GONE, "")
     assert runs(tmp_path) == 3
 
 
@@ -261,7 +337,7 @@ def test_a_vm_that_is_lost_for_good_while_it_goes_has_left_the_mesh(tmp_path: Pa
 
 def test_a_vm_that_dies_while_it_goes_is_given_up(tmp_path: Path) -> None:
     done = leave(tmp_path, "0 255", at("10.77.0.22", "Connection timed out"))
-    assert (done.returncode, done.stdout) == (0, "entry deleted\n")
+    assert (done.returncode, done.stdout) == (0, GONE)
     assert "warning: VM billing-2 is unreachable and was given up" in done.stderr
 
 
@@ -269,6 +345,6 @@ def test_a_bastion_has_its_own_key_and_host_key(tmp_path: Path) -> None:
     leave(tmp_path, 0, "", THROUGH)
     files = (tmp_path / "files").read_text()
     assert "jump.example.com ecdsa-sha2-nistp256 BBBB" in files
-    proxy = next(line for line in (tmp_path / "arguments").read_text().splitlines() if line.startswith("ProxyCommand="))
-    assert "/bastion -W [%h]:%p me@jump.example.com" in proxy.replace("'", "")
-    assert "/bastion.log" in proxy
+    assert {"Host bastion", "HostName jump.example.com", "User me", "Port 22"} <= set(files.splitlines())
+    proxy = next(line for line in files.splitlines() if line.startswith("ProxyCommand "))
+    assert proxy.endswith('/bastion.log" -W [%h]:%p bastion')

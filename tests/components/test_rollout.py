@@ -28,7 +28,7 @@ def test_vms_that_did_not_serve_before_halt_nobody(failed: list[str]) -> None:
     assert halted("billing", failed, WAVES) == ""
 
 
-STEPS = (("configure", 6.0), ("secret", 0.2), ("entry", 0.1), ("enrol", 3.0), ("departure", 0.1), ("confirm", 4.0))
+STEPS = (("configure", 6.0), ("membership", 0.3), ("enrol", 3.0), ("confirm", 4.0))
 """What a joining VM makes the engine do, and for how many seconds on a busy machine."""
 
 
@@ -71,7 +71,7 @@ def test_no_confirmation_of_500_vms_comes_late_by_waiting_in_line(workers: int) 
     bounded.join_all()
     unbounded.join_all()
     assert bounded.late == 0
-    assert unbounded.late > 100 or workers == 64
+    assert unbounded.late > 50 or workers == 64
     assert bounded.now <= unbounded.now * 1.05, "the bound costs no time"
 
 

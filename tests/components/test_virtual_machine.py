@@ -14,7 +14,7 @@ from components.kubectl import ClusterAccess
 from components.virtual_machine import VirtualMachine
 from components.vm_plan import VirtualMachineArgs, desired_host
 from hosts.login import SshLogin, SshTarget
-from hosts.plan import Package, configure, confirm, drain, enrol, unconfigure
+from hosts.plan import Package, configure, confirm, enrol, take_down
 from registration.credentials import Wanted
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nnot to be seen\n-----END OPENSSH PRIVATE KEY-----\n"
@@ -28,7 +28,7 @@ GROUP = {
     },
 }
 ROOT = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
-STEPS = ["configure", "entry", "enrol", "departure", "confirm"]
+STEPS = ["configure", "membership", "enrol", "confirm"]
 ON_HOST = ["configure", "enrol", "confirm"]
 
 
@@ -94,9 +94,8 @@ def test_it_registers_its_steps_under_itself(done: Run) -> None:
     ("step", "before"),
     [
         ("configure", {"leaf"}),
-        ("entry", {"billing-1-configure"}),
-        ("enrol", {"billing-1-configure", "billing-1-entry"}),
-        ("departure", {"billing-1-enrol"}),
+        ("membership", {"billing-1-configure"}),
+        ("enrol", {"billing-1-configure", "billing-1-membership"}),
         ("confirm", {"billing-1-enrol"}),
     ],
 )
@@ -111,9 +110,8 @@ def test_the_engine_keeps_little_beside_the_inputs(done: Run) -> None:
 def test_the_program_acts_before_each_step_on_the_host(done: Run) -> None:
     assert {step: done[f"billing-1-{step}"].hooked for step in STEPS} == {
         "configure": {"before_create", "before_update"},
-        "entry": {"before_create", "before_update"},
+        "membership": {"before_create", "before_update"},
         "enrol": {"before_create", "before_update"},
-        "departure": set(),
         # A first join is confirmed at once.
         "confirm": {"before_update"},
     }
@@ -123,11 +121,10 @@ def test_the_host_gets_what_the_plan_says(done: Run) -> None:
     configured, enrolled, confirmed = (done[f"billing-1-{s}"].inputs for s in ON_HOST)
     assert configured["create"] == configure(desired()).command
     assert configured["stdin"] == configure(desired()).stdin
-    assert configured["delete"] == unconfigure(desired())
-    assert (enrolled["create"], enrolled["delete"]) == (enrol(desired()).command, drain(desired()))
+    assert enrolled["create"] == enrol(desired()).command
     assert confirmed["create"] == f"{confirm(desired()).command} {desired().configuration}"
-    # Without a text of its own, `update` is `create`.
-    assert all("update" not in inputs for inputs in (configured, enrolled, confirmed))
+    # Without a text of its own, `update` is `create`; deleting takes no connection.
+    assert not [inputs for inputs in (configured, enrolled, confirmed) if {"update", "delete"} & set(inputs)]
 
 
 def test_a_vms_own_labels_reach_its_files() -> None:
@@ -162,7 +159,7 @@ def test_a_vm_that_is_locked_out_is_dialled_until_it_has_taken_that_back() -> No
 
 
 def test_nothing_logs_and_no_output_goes_into_an_environment(done: Run) -> None:
-    assert done["billing-1-entry"].inputs["logging"] == "none"
+    assert done["billing-1-membership"].inputs["logging"] == "stderr"
     for step in ON_HOST:
         inputs = done[f"billing-1-{step}"].inputs
         assert (inputs["logging"], inputs["addPreviousOutputInEnv"]) == ("none", False)
@@ -179,7 +176,7 @@ def test_where_no_secret_is_seen_what_the_stack_has_stays() -> None:
     """A new VM has nothing yet; a Secret that was deleted by hand, or that nobody may read, had some number."""
     unseen = vm_run(wanted_token=Wanted(unseen=True))
     assert {step: unseen[f"billing-1-{step}"].ignored for step in STEPS if unseen[f"billing-1-{step}"].ignored} == {
-        "entry": ("environment.SECRET", "environment.BECAUSE"),
+        "membership": ("environment.SECRET", "environment.BECAUSE"),
         "enrol": ("stdin",),
         "confirm": ("stdin",),
     }
@@ -210,11 +207,10 @@ def test_a_token_is_marked_as_used_once_its_vm_is_confirmed(changes: Any, marked
 
 
 def test_a_new_address_replaces_so_that_the_old_host_is_cleaned(done: Run) -> None:
-    for step in (*ON_HOST, "departure"):
+    for step in STEPS:
         assert done[f"billing-1-{step}"].inputs["triggers"] == ["10.77.0.21"]
-    # Entry and Secret are taken over: the hook before it is changed deletes what was before.
-    assert "triggers" not in done["billing-1-entry"].inputs
-    assert done["billing-1-entry"].inputs["environment"]["ENTRY"] == "vm-apps/billing-10.77.0.21-net1"
+        # A host is cleaned last: the new one runs by then.
+        assert not done[f"billing-1-{step}"].delete_before_replace
 
 
 def test_before_the_mesh_is_there_a_preview_shows_the_steps_as_unknown() -> None:
@@ -248,9 +244,9 @@ def test_without_the_mesh_an_up_fails_on_the_host_and_changes_nothing() -> None:
 
 
 def test_a_failed_step_leaves_what_comes_after_it_without_result() -> None:
-    values = vm_run(failing=("billing-1-entry",)).values
+    values = vm_run(failing=("billing-1-membership",)).values
     assert values["billing-1-configure"] == "output of billing-1-configure"
-    assert {values[f"billing-1-{step}"] for step in ("entry", "enrol", "confirm")} == {UNKNOWN}
+    assert {values[f"billing-1-{step}"] for step in ("membership", "enrol", "confirm")} == {UNKNOWN}
 
 
 def test_a_vm_says_with_which_configuration_it_registers() -> None:
@@ -269,28 +265,24 @@ def test_a_vm_says_with_which_configuration_it_registers() -> None:
     assert len({one.configuration, labelled.configuration, upgraded.configuration, again.configuration}) == 4
 
 
-def test_a_vm_that_leaves_is_out_of_the_mesh_before_its_sidecar_stops(done: Run) -> None:
-    delete = done["billing-1-departure"].inputs["delete"]
-    assert "e=workloadentries.networking.istio.io/billing-10.77.0.21-net1\n" in delete
-    assert "&& sleep 2" in delete
-    assert "billing-1-enrol" in done["billing-1-departure"].dependency_names, "deleted before what stops the sidecar"
-    # It may register again while it drains.
-    assert "k delete $e " in done["billing-1-entry"].inputs["delete"]
-    assert done["billing-1-entry"].inputs["delete"].endswith("\nk delete secrets -l istio-vm-mesh/vm=billing-1")
-    assert "billing-1-entry" in done["billing-1-enrol"].dependency_names, "deleted after what stops the sidecar"
+def test_what_takes_a_vm_away_is_known_once_there_is_something_on_it(done: Run) -> None:
+    """By private keys that are none of anybody's business, and by what a plan is to show."""
+    membership = done["billing-1-membership"].inputs
+    assert (membership["create"], membership["delete"]) == (":", "sh components/departure.sh")
+    assert membership["stdin"] == (
+        "vm: billing-1\nnamespace: vm-apps\nentry: billing-10.77.0.21-net1\nlogin: root 10.77.0.21 22\n"
+        f"host-key: ssh-ed25519 AAAA\nkubeconfig: .lab/kubeconfig\ntake-down: {take_down('10.77.0.21', 'billing-1')}\n"
+    )
+    assert secrets(membership) == [KEY]
+    assert {key: value for key, value in membership["environment"].items() if key != "ISTIO_VM_MESH_KEY"} == {
+        "ENTRY": "vm-apps/billing-10.77.0.21-net1",
+        "SECRET": "vm-apps/istio-vm-billing-1",
+        "IDENTITY": "",
+    }
 
 
-def test_a_vm_that_may_leave_unreachable_is_taken_down_by_its_departure(done: Run) -> None:
-    assert not any(done[f"billing-1-{step}"].retain_on_delete for step in STEPS)
+def test_a_vm_may_leave_unreachable_although_nothing_can_be_done_on_it() -> None:
     leaving = vm_run(remove_unreachable=True)
-    assert leaving.names == done.names
-    departure = leaving["billing-1-departure"]
-    assert (departure.inputs["create"], departure.inputs["triggers"]) == (":", ["10.77.0.21"])
-    assert "update" not in departure.inputs
-    # The host's own steps would fail on a dead VM: changing and keeping them needs no connection.
-    retained = {name for name in leaving.names if leaving[name].retain_on_delete}
-    assert retained == {f"billing-1-{step}" for step in ON_HOST}
-    # A dead VM fails these, and must not keep the departure from being told of. One that refuses keeps entry and token.
-    assert departure.dependency_names == {"leaf", "billing-1-entry"}
-    assert leaving["billing-1-entry"].dependency_names == {"leaf"}
-    assert "not to be seen" not in public_text(departure.inputs)
+    assert "unreachable: leaves\n" in leaving["billing-1-membership"].inputs["stdin"]
+    # A dead VM fails what comes before, and must not keep this from being told.
+    assert leaving["billing-1-membership"].dependency_names == {"leaf"}

@@ -13,7 +13,6 @@ from components.workload import (
     WorkloadArgs,
     group_of_vm,
     guard_args,
-    registration_spec,
     service_selector,
     service_spec,
     spiffe_identity,
@@ -95,29 +94,6 @@ def test_a_vms_labels_lie_over_the_groups() -> None:
 def test_labels_of_a_vm_in_a_group_without_any() -> None:
     group = workload_group("billing", arguments(labels={}))
     assert group_of_vm(group, {"version": "v2"})["spec"]["metadata"] == {"labels": {"version": "v2"}}
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"labels": {"app": "billing", "version": "v2"}},
-        {"ports": {"http": 8081}},
-        {"probe": {"tcpSocket": {"port": 8080}}},
-        {"probe": None},
-        {"service_account": "other"},
-        {"network": "net2"},
-    ],
-)
-def test_what_an_entry_is_registered_with(change: dict[str, Any]) -> None:
-    before, after = (registration_spec(workload_group("billing", arguments(**c))) for c in ({}, change))
-    assert before != after
-
-
-@pytest.mark.parametrize("change", [{"service_ports": {"http": 81}}, {"annotations": {"a": "b"}}])
-def test_what_does_not_reach_the_sidecars_files_is_not_part_of_it(change: dict[str, Any]) -> None:
-    # The entry would go, and the sidecar would not be restarted to make a new one.
-    before, after = (registration_spec(workload_group("billing", arguments(**c))) for c in ({}, change))
-    assert before == after
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,10 @@ from hosts.plan import (
     configure,
     confirm,
     digest,
-    drain,
     enrol,
     not_back,
     state_text,
     take_down,
-    unconfigure,
 )
 from hosts.sidecar_files import SidecarFiles
 
@@ -88,8 +86,6 @@ def test_the_steps_are_short_commands() -> None:
     assert anew(HOST, "11:00 o'clock").command == f"sh {helper} anew {digest(HOST)} '11:00 o'\"'\"'clock'"
     assert not_back(HOST, "it is unhealthy").command == f"sh {helper} not-back {digest(HOST)}"
     assert not_back(HOST, "it is unhealthy").stdin == "it is unhealthy"
-    assert drain(HOST) == f"if [ -e {helper} ]; then sh {helper} drain 10.77.0.21 billing-1; fi"
-    assert unconfigure(HOST) == take_down("10.77.0.21", "billing-1")
     assert enrol(HOST).stdin == confirm(HOST).stdin == ""
 
 
@@ -279,11 +275,11 @@ def test_the_reason_is_found_in_the_logs(shell: str, tmp_path: Path, log: str, c
 @pytest.mark.parametrize(
     ("arguments", "installed", "answer"),
     [
-        ("drain 10.77.0.21 billing-1", {}, "goes on"),
+        ("remove 10.77.0.21 billing-1", {}, "goes on"),
         ("remove", {}, "goes on"),
         ("remove 10.77.0.21 billing-1", None, "goes on"),
-        ("drain 10.77.0.22 billing-1", {}, "left alone: it has another address by now"),
-        ("drain 10.77.0.21 billing-9", {}, "left alone: it has another name by now"),
+        ("remove 10.77.0.22 billing-1", {}, "left alone: it has another address by now"),
+        ("remove 10.77.0.21 billing-9", {}, "left alone: it has another name by now"),
         ("remove 10.77.0.21 billing-1", {"address": "10.77.0.22"}, "left alone: it has another address by now"),
         ("remove 10.77.0.21 billing-1", {"vm": "billing-9"}, "left alone: it has another name by now"),
         ("enrol " + digest(HOST), {"vm": "billing-9"}, "goes on"),

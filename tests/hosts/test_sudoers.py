@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from host_program import HOST
 
-from hosts.plan import HELPER, PROGRAM_DIGEST, START_AS_ROOT, configure, confirm, drain, enrol, unconfigure, uploads
+from hosts.plan import HELPER, PROGRAM_DIGEST, START_AS_ROOT, configure, confirm, enrol, take_down, uploads
 from hosts.sudoers import main, sudoers
 
 FILE = sudoers("deploy")
@@ -26,10 +26,10 @@ def allowed(command: str) -> bool:
 
 
 def test_the_steps_may_become_root() -> None:
-    for step in (enrol(HOST).command, confirm(HOST).command, drain(HOST), unconfigure(HOST)):
+    for step in (enrol(HOST).command, confirm(HOST).command, take_down("10.77.0.21", "billing-1")):
         assert f"sh {HELPER} " in step
     assert allowed(f"/bin/sh {HELPER} as-root")
-    assert allowed(f"/bin/sh {HELPER} as-root 120 drain 10.77.0.21 billing-1")
+    assert allowed(f"/bin/sh {HELPER} as-root 180 remove 10.77.0.21 billing-1")
 
 
 def test_what_configure_asks_sudo_for_is_allowed(tmp_path: Path) -> None:

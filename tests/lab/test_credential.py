@@ -67,7 +67,7 @@ def test_deleting_the_secret_revokes_the_token_and_renew_gives_a_new_one_once(
     # A token of its own, in case the lab's has run out since it was started.
     before = number(secret_of(kubectl)["name"])
     stack.config["renew"] = [VM]
-    assert credential_changes(stack) == dict.fromkeys(["entry", "enrol", "confirm"], "update")
+    assert credential_changes(stack) == dict.fromkeys(["membership", "enrol", "confirm"], "update")
     stack.up()
     renewed = secret_of(kubectl)
     assert (number(renewed["name"]), renewed["annotations"][BECAUSE]) == (before + 1, ASKED)
@@ -75,7 +75,7 @@ def test_deleting_the_secret_revokes_the_token_and_renew_gives_a_new_one_once(
     assert changes(stack.preview()) == {}, "a name that stays there does nothing more"
 
     del stack.config["renew"]
-    assert set(credential_changes(stack)) == {"entry"}, "taking the name out mints nothing"
+    assert set(credential_changes(stack)) == {"membership"}, "taking the name out mints nothing"
     token = on_vm(lab, VM, f"sha256sum {TOKEN}")
     stack.up()
     assert on_vm(lab, VM, f"sha256sum {TOKEN}") == token
@@ -108,7 +108,7 @@ def test_a_vm_that_was_off_for_longer_than_its_certificate_lives_comes_back_with
     try:
         # While it is off, no token could be brought to it: none is minted.
         eventually(lambda: not has_entry(kubectl, "10.77.0.22"), seconds=90, what="istiod forgets the VM")
-        assert "entry" not in credential_changes(stack)
+        assert "membership" not in credential_changes(stack)
         time.sleep(max(0.0, 55 - (time.monotonic() - off)))
     finally:
         lab.vm_power_on(VM)
@@ -119,8 +119,8 @@ def test_a_vm_that_was_off_for_longer_than_its_certificate_lives_comes_back_with
     assert not has_entry(kubectl, "10.77.0.22"), "it cannot come back by itself"
 
     plan = changes(stack.preview())
-    assert {plan[f"{VM}-{step}"] for step in ("entry", "enrol", "confirm")} == {"update"}
-    assert not {"billing-1-entry", "billing-1-enrol"} & set(plan), "the other one needs nothing"
+    assert {plan[f"{VM}-{step}"] for step in ("membership", "enrol", "confirm")} == {"update"}
+    assert not {"billing-1-membership", "billing-1-enrol"} & set(plan), "the other one needs nothing"
     stack.up()
     secret = secret_of(kubectl)
     assert number(secret["name"]) == before + 1

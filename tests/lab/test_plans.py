@@ -96,7 +96,7 @@ EDITS: dict[str, Callable[[Config], Any]] = {
 }
 
 
-STEPS = ("configure", "entry", "enrol", "departure", "confirm")
+STEPS = ("configure", "membership", "enrol", "confirm")
 GUARD = dict.fromkeys(["billing-guard-entries", "billing-guard-confirmed-patch"], "update")
 """What knows each VM's labels and address."""
 
@@ -111,7 +111,7 @@ def whole(operation: str, vm: str) -> dict[str, str]:
     return {vm: operation} | of_vms(operation, *STEPS, vms=[vm])
 
 
-REGISTERS_ANEW = of_vms("update", "configure", "entry", "enrol", "confirm")
+REGISTERS_ANEW = of_vms("update", "configure", "enrol", "confirm")
 EXPECTED: dict[str, dict[str, str]] = {
     "nothing": {},
     "label": {"billing-group": "update"} | GUARD | REGISTERS_ANEW,
@@ -119,11 +119,11 @@ EXPECTED: dict[str, dict[str, str]] = {
     "probe": {"billing-group": "update"} | REGISTERS_ANEW,
     "VM removed": whole("delete", "billing-2") | GUARD,
     "VM added": whole("create", "billing-9") | GUARD,
-    "VM address": of_vms("replace", *STEPS, vms=["billing-2"]) | {"billing-2-entry": "update"} | GUARD,
-    "VM label": of_vms("update", "configure", "entry", "enrol", "confirm", vms=["billing-2"]) | GUARD,
+    "VM address": of_vms("replace", *STEPS, vms=["billing-2"]) | GUARD,
+    "VM label": of_vms("update", "configure", "enrol", "confirm", vms=["billing-2"]) | GUARD,
     "VM static": {"billing-2-static": "create"} | whole("delete", "billing-2") | GUARD,
-    "VM renewed": of_vms("update", "entry", "enrol", "confirm", vms=["billing-1"]),
-    "VM may leave unreachable": of_vms("update", "departure"),
+    "VM renewed": of_vms("update", "membership", "enrol", "confirm", vms=["billing-1"]),
+    "VM may leave unreachable": of_vms("update", "membership"),
     "routes": of_vms("update", "configure"),
     "one at a time no more": {},
     "mesh config": dict.fromkeys(["istio-istiod:istio-system/values", "istio-istiod:istio-system/istio"], "update"),

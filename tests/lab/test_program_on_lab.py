@@ -16,7 +16,6 @@ from stack import PROJECT, Kubectl, Stack
 import arguments
 from cluster.client import ApiError, Client
 from components.control_plane import certificate_digest
-from components.entry import EntryArgs, entry_commands, withdraw
 from components.kubectl import ClusterAccess
 from components.presets import PRESETS
 from components.values import chart_reference, istiod_values, mesh_config
@@ -120,14 +119,6 @@ def test_what_is_not_there_reads_as_nothing_and_is_deleted_already(lab_environme
     for namespace in ("default", "no-such-namespace"):
         assert client().get(f"/api/v1/namespaces/{namespace}/configmaps/nothing") is None
         client().delete(f"/api/v1/namespaces/{namespace}/configmaps/nothing")
-    group = {
-        "metadata": {"name": "nothing", "namespace": "default"},
-        "spec": {"template": {"network": "net1", "serviceAccount": "nobody"}},
-    }
-    place = EntryArgs(access=ACCESS, vm="nothing", address="10.77.0.99", group=group)
-    for command in (withdraw(place), entry_commands(place, {})["delete"]):
-        gone = shell(command, lab_environment)
-        assert gone.returncode == 0, gone.stderr
 
 
 def test_a_machine_that_answers_to_its_old_address_too_stays_in_the_mesh_under_the_new_one(

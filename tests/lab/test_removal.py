@@ -186,7 +186,7 @@ def test_a_dead_vm_leaves_where_that_is_allowed_and_takes_its_credential_with_it
     lab.vm_power_off(VM.name)
     # Allowed while the VM is dead already: that takes no connection to it.
     leaver.billing["vms"][VM.name] = {"address": VM.address, "removeUnreachable": True}
-    assert changes(leaver.preview()) == {f"{VM.name}-departure": "create"}
+    assert changes(leaver.preview()) == {f"{VM.name}-membership": "update"}
     leaver.up()
     del leaver.billing["vms"][VM.name]
     said = leaver.up()
@@ -214,7 +214,7 @@ def test_a_dead_vm_that_may_not_leave_is_named_and_leaves_when_it_is_back(
     del leaver.billing["vms"][VM.name]
     refused = leaver.run("up")
     assert refused.returncode != 0
-    assert f"{VM.name}-enrol" in refused.stdout + refused.stderr
+    assert f"error: VM {VM.name} has not left: nothing answers at {VM.address}. " in refused.stdout + refused.stderr
     assert secrets(kubectl) != "", "what is still to be done on the VM is not forgotten"
     with switched_on(lab):
         leaver.up()
@@ -248,7 +248,7 @@ def test_a_machine_with_another_host_key_is_no_dead_vm(leaver: Stack, lab: Lab, 
         f"error: VM {VM.name} has not left: at {VM.address} answers a machine whose host key is not the stack's. "
         "If it is the VM, put it back into the stack with its new hostKey, run up, and take it out again. "
         "If the VM is gone and another machine has its address, take "
-        f"{VM.name}-departure out of the state (pulumi state delete) and run again. "
+        f"{VM.name}-membership out of the state (pulumi state delete) and run again. "
         "Its WorkloadEntry and its token are left alone."
     ) in told
     found = entry(kubectl)

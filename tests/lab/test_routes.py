@@ -10,7 +10,7 @@ import pytest
 from host_vm import desired, disk, on_vm, problems, run_configure
 from stack import Kubectl, Stack, eventually, ssh_argv
 
-from hosts.plan import DesiredHost, Route, unconfigure
+from hosts.plan import DesiredHost, Route, take_down
 from lab.runtime import Lab, VmSpec
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
@@ -96,7 +96,9 @@ def test_routes_come_back_after_each_way_to_boot_and_go_with_the_vm(host: Desire
     fewer = dataclasses.replace(host, routes=[SERVICES])
     assert run_configure(VM, fewer).returncode == 0
     assert routes(lab) == sorted([*clean, *of(SERVICES)])
-    removed = subprocess.run(ssh_argv(VM.address, [unconfigure(fewer)]), capture_output=True, text=True, timeout=60)
+    removed = subprocess.run(
+        ssh_argv(VM.address, [take_down(fewer.address, fewer.vm)]), capture_output=True, text=True, timeout=60
+    )
     assert removed.returncode == 0, removed.stderr
     assert routes(lab) == clean
     units = "ls /etc/systemd/system/istio-vm-mesh-routes.service /etc/systemd/system/*/istio-vm-mesh-routes.service"
