@@ -65,10 +65,10 @@ def test_a_second_up_changes_nothing_and_opens_no_ssh_connection_unless_hosts_ar
 @pytest.mark.parametrize(
     ("edit", "files"),
     [
-        (lambda w: w["labels"].update(version="v2"), {"cluster.env", "/etc/istio/config/mesh"}),
-        (lambda w: w["ports"].update(admin=9090), {"cluster.env", "/etc/istio/config/mesh"}),
+        (lambda w: w["labels"].update(version="v2"), {"cluster.env: ", "mesh: "}),
+        (lambda w: w["ports"].update(admin=9090), {"cluster.env: ", "mesh: "}),
         # cluster.env too: the VM registers with a name for its whole configuration.
-        (lambda w: w["probe"]["httpGet"].update(path="/"), {"cluster.env", "/etc/istio/config/mesh"}),
+        (lambda w: w["probe"]["httpGet"].update(path="/"), {"cluster.env: ", "mesh: "}),
     ],
     ids=["label", "port", "probe"],
 )
@@ -86,15 +86,13 @@ def test_an_edit_shows_its_lines_and_changes_just_that(
         assert added, plan
         for line in removed + added:
             # Two digests by which the VM sees what to do.
-            assert any(file in line for file in files) or line.startswith(("digest: ", "restart: ")), line
-        assert all(any(file in line for line in added) for file in files)
+            assert any(line.startswith(file) for file in files) or line.startswith(("digest: ", "restart: ")), line
+        assert all(any(line.startswith(file) for line in added) for file in files)
     ops = changes(plan)
     assert ops.pop("billing-group") == "update"
     for part in ("entries", "confirmed-patch"):
         ops.pop(f"billing-guard-{part}", None)
-    per_vm = {
-        f"{vm}-{role}" for vm in ("billing-1", "billing-2") for role in ("configure", "entry", "enrol", "confirm")
-    }
+    per_vm = {f"{vm}-{role}" for vm in ("billing-1", "billing-2") for role in ("configure", "enrol", "confirm")}
     assert ops == dict.fromkeys(per_vm, "update")
 
     stack.up()
