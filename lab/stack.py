@@ -164,7 +164,8 @@ class Stack:
         Raises:
             LabError: The CLI refuses.
         """
-        paths.PULUMI.mkdir(mode=0o700, parents=True, exist_ok=True)
+        paths.PULUMI.mkdir(parents=True, exist_ok=True)
+        paths.PULUMI.chmod(0o700)  # what the CLI writes there, everybody might read
         passphrase = paths.PULUMI / "passphrase"
         if not passphrase.exists():
             passphrase.touch(mode=0o600)
