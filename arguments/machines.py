@@ -28,7 +28,7 @@ from hosts.registered import registered_entry, without_cloud
 from hosts.sidecar_files import secret_ttl
 from observation.targets import target_of
 from registration import credential_reader, waves_reader
-from registration.credentials import Holder, Wanted, certificate_seconds
+from registration.credentials import FormerVersion, Holder, Wanted, certificate_seconds
 from registration.reader import live_sources, tcp_probe
 from registration.stack import declared_vms
 from settings import Settings, in_cluster_domain, protocol_of, revision_of, routes_of, service_host
@@ -113,7 +113,7 @@ def credentials(
     holders = _holders(stack, control_plane, workloads, found)
     try:
         return credential_reader.read(holders, 60 * stack.hosts.token_minutes, sources)
-    except ApiError as error:
+    except (ApiError, FormerVersion) as error:
         raise pulumi.RunError(str(error)) from None
 
 

@@ -32,6 +32,17 @@ def selecting(path: str, selector: str) -> str:
     return f"{path}?labelSelector={quote(selector, safe='')}" if selector else path
 
 
+def secrets_path(namespace: str) -> str:
+    """Where the API has a namespace's Secrets."""
+    return f"/api/v1/namespaces/{namespace}/secrets"
+
+
+def made_by_pulumi(obj: Mapping[str, Any]) -> bool:
+    """Whether an object is a resource of some stack, or was changed by one."""
+    managers = (entry.get("manager", "") for entry in obj["metadata"].get("managedFields") or ())
+    return any(manager.startswith("pulumi-kubernetes") for manager in managers)
+
+
 def live_istiods(get: Get, namespace: str, revision: str = "") -> list[Mapping[str, Any]]:
     """The istiod pods that run and are to go on: one that is terminating answers for no VM any more.
 

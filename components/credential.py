@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.client import ApiError, Client
+from cluster.objects import secrets_path
 from components.hooks import in_thread
 from registration.credentials import BECAUSE, ENTRY, IDENTITY, RENEW, USED, VM_LABEL, Wanted, secret_name
 
@@ -42,28 +43,31 @@ class CredentialArgs:
         return secret_name(self.vm, self.wanted.number)
 
     @property
-    def secrets_path(self) -> str:
-        """Where the Kubernetes API has the Secrets of the namespace."""
-        return f"/api/v1/namespaces/{self.namespace}/secrets"
-
-    @property
     def secret_path(self) -> str:
         """The Secret's path in the Kubernetes API."""
-        return f"{self.secrets_path}/{self.secret_name}"
+        return f"{secrets_path(self.namespace)}/{self.secret_name}"
 
 
-SECRET = "SECRET"
-"""The key under which a plan shows the Secret; the other keys are annotations of it."""
+_SECRET = "SECRET"
+"""The key under which a plan shows the Secret."""
+_ANNOTATIONS = {"IDENTITY": IDENTITY, "BECAUSE": BECAUSE, "RENEW": RENEW}
+"""The other keys, and the Secret's annotations that they are."""
 
 
 def shown(args: CredentialArgs) -> dict[str, str]:
     """What a plan shows of the Secret, and the engine remembers."""
-    facts = {SECRET: f"{args.namespace}/{args.secret_name}", "IDENTITY": args.identity}
-    if args.wanted.because:
-        facts["BECAUSE"] = args.wanted.because
-    if args.renew:
-        facts["RENEW"] = "true"
-    return facts
+    facts = {
+        _SECRET: f"{args.namespace}/{args.secret_name}",
+        "IDENTITY": args.identity,
+        "BECAUSE": args.wanted.because,
+        "RENEW": "true" if args.renew else "",
+    }
+    return {key: value for key, value in facts.items() if value or key == "IDENTITY"}
+
+
+def left_as_shown(args: CredentialArgs) -> list[str]:
+    """The keys that stay as they were shown before: of a VM of which no Secret was seen, the one that it has stays."""
+    return [_SECRET, "BECAUSE"] if args.wanted.unseen else []
 
 
 async def keep_secret(client: Client, args: CredentialArgs, before: Mapping[str, str], now: Mapping[str, str]) -> None:
@@ -81,14 +85,9 @@ async def keep_secret(client: Client, args: CredentialArgs, before: Mapping[str,
     Raises:
         ApiError: The cluster refuses, or gives no answer.
     """
-    _, _, name = now[SECRET].partition("/")
-    annotations = {
-        IDENTITY: now["IDENTITY"],
-        ENTRY: args.entry,
-        BECAUSE: now.get("BECAUSE"),
-        RENEW: now.get("RENEW"),
-    }
-    made = before.get(SECRET) != now[SECRET]
+    path, (_, _, name) = secrets_path(args.namespace), now[_SECRET].partition("/")
+    annotations = {ENTRY: args.entry, **{annotation: now.get(key) for key, annotation in _ANNOTATIONS.items()}}
+    made = before.get(_SECRET) != now[_SECRET]
     if made:
         metadata = {
             "name": name,
@@ -97,24 +96,25 @@ async def keep_secret(client: Client, args: CredentialArgs, before: Mapping[str,
         }
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque"}
         try:
-            await in_thread(client.post, args.secrets_path, secret)
+            await in_thread(client.post, path, secret)
         except ApiError as error:
             if error.status != 409:
                 raise
             made = False  # by a run that was killed
     if not made:
         try:
-            await in_thread(client.patch, f"{args.secrets_path}/{name}", {"metadata": {"annotations": annotations}})
+            await in_thread(client.patch, f"{path}/{name}", {"metadata": {"annotations": annotations}})
         except ApiError as error:
             if error.status != 404:
                 raise
-    left, _, _ = before.get(SECRET, now[SECRET]).partition("/")
+    left, _, _ = before.get(_SECRET, now[_SECRET]).partition("/")
     if left != args.namespace:
-        await _delete_others(client, f"/api/v1/namespaces/{left}/secrets", args.vm, "")
+        await _delete_others(client, left, args.vm, "")
 
 
-async def _delete_others(client: Client, path: str, vm: str, name: str) -> None:
-    """Delete the Secrets of a VM but for one."""
+async def _delete_others(client: Client, namespace: str, vm: str, name: str) -> None:
+    """Delete the Secrets of a VM in a namespace but for one."""
+    path = secrets_path(namespace)
     for secret in await in_thread(client.items, path, f"{VM_LABEL}={vm}"):
         other = secret["metadata"]["name"]
         if other != name:
@@ -151,5 +151,5 @@ async def mark_used(client: Client, args: CredentialArgs, root: str) -> None:
         ApiError: The cluster gives no answer.
     """
     if args.wanted.number > 1:
-        await _delete_others(client, args.secrets_path, args.vm, args.secret_name)
+        await _delete_others(client, args.namespace, args.vm, args.secret_name)
     await in_thread(client.patch, args.secret_path, {"metadata": {"annotations": {USED: root}}})

@@ -94,5 +94,9 @@ def membership(
         triggers=[address],
         # Else nobody would see what a successful command has to say.
         logging=command.local.Logging.STDERR,
-        opts=opts,
+        # A VM that takes the login and then hangs would hold the run for ever. What a VM does to go ends within 270 s,
+        # and is tried twice.
+        opts=pulumi.ResourceOptions.merge(
+            opts, pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(delete="15m"))
+        ),
     )

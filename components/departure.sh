@@ -28,6 +28,7 @@ host=${login#* } bastion_host=${bastion#* }
 host=${host%% *} bastion_host=${bastion_host%% *}
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
+trap 'exit 129' HUP INT TERM
 
 k() {
 	kubectl --request-timeout=20s ${kubeconfig:+"--kubeconfig=$kubeconfig"} ${context:+"--context=$context"} "--namespace=$namespace" "$@"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.client import Client
+from cluster.objects import secrets_path
 from components.hooks import in_thread
 from registration.comeback import Seen, configuration_of, next_attempt, seen, why_not
 from registration.credentials import ENTRY, VM_LABEL
@@ -79,7 +80,7 @@ async def leave_as(client: Client, args: EntryArgs, before: str) -> None:
     if before in ("", f"{args.namespace}/{args.name}"):
         return
     namespace, _, name = before.partition("/")
-    secrets = await in_thread(client.items, f"/api/v1/namespaces/{namespace}/secrets", VM_LABEL)
+    secrets = await in_thread(client.items, secrets_path(namespace), VM_LABEL)
     metadata = [secret["metadata"] for secret in secrets]
     if not any(
         other["labels"][VM_LABEL] != args.vm and (other.get("annotations") or {}).get(ENTRY) == name

@@ -15,7 +15,7 @@ import pulumi
 import pulumi_command as command
 import yaml
 
-from cluster.objects import Get
+from cluster.objects import Get, made_by_pulumi
 from components.common import ISTIO_API
 from components.control_plane import Istiod, network_label, root_of_mesh
 from components.kubectl import ClusterAccess, kubectl
@@ -162,7 +162,7 @@ def _other_mesh(
         if given and found and given != found and path not in told:
             told.add(path)
             yield f"{path}: {what} is {found} (got {json.dumps(given)}), give {found}"
-    if wanted.makes_gateway and facts.gateway is not None and not _ours(facts.gateway):
+    if wanted.makes_gateway and facts.gateway is not None and not made_by_pulumi(facts.gateway):
         yield (
             f"eastWestGateway.service: Deployment {ISTIO_NAMESPACE}/{GATEWAY} is there, and not of this stack, "
             "give service: none, and hosts.istiodAddress where that gateway leads to istiod"
@@ -193,11 +193,6 @@ def _switches(wanted: Wanted, env: Mapping[str, str | None], off: Mapping[str, s
         elif name in off and not wanted.may_patch:
             right = "set it to true, or give istio.allowPatches: true"
             yield f"istio.install: istiod has {name}={off[name]}, without which VMs do not join, {right}"
-
-
-def _ours(obj: Mapping[str, Any]) -> bool:
-    managers = [entry.get("manager", "") for entry in obj["metadata"].get("managedFields", [])]
-    return any(manager.startswith("pulumi-kubernetes") for manager in managers)
 
 
 def switch_on(access: ClusterAccess, revision: str, was: Mapping[str, str]) -> str:

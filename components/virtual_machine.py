@@ -14,7 +14,7 @@ import pulumi
 import pulumi_command as command
 
 from components.common import alone, certain, without_stack_traces
-from components.credential import SECRET, shown
+from components.credential import left_as_shown, shown
 from components.departure import leaving, membership, private_keys
 from components.rollout import in_turn
 from components.ssh import connection_args
@@ -80,8 +80,6 @@ class VirtualMachine(pulumi.ComponentResource):
             stdin=on_host(lambda desired: configure(desired).stdin),
             opts=step(*args.after, hooks=args.hooks.before(f"{name}-configure", hooks.upload)),
         )
-        # Of a VM of which no Secret was seen, the one that the stack has stays.
-        unseen = [f"environment.{key}" for key in (SECRET, "BECAUSE")] if credential.wanted.unseen else []
         member = membership(
             f"{name}-membership",
             leaving(
@@ -98,7 +96,7 @@ class VirtualMachine(pulumi.ComponentResource):
             # What is on the VM, it takes down; of one that may be dead it is to be told even where `configure` fails.
             child(
                 *(args.after if args.remove_unreachable else [configured]),
-                ignore_changes=unseen,
+                ignore_changes=[f"environment.{key}" for key in left_as_shown(credential)],
                 hooks=args.hooks.before(f"{name}-membership", hooks.keep_credential),
             ),
         )

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cluster.errors import ApiError
-from cluster.objects import ENTRIES, Get, at_one_moment, items, live_istiods, selecting
+from cluster.objects import ENTRIES, Get, at_one_moment, items, live_istiods, secrets_path, selecting
 from registration.credentials import (
     VM_LABEL,
     Holder,
@@ -21,6 +21,7 @@ from registration.credentials import (
     name_before,
     need_if_cut_off,
     record_of,
+    refuse_former_version,
     settled,
     wanted,
 )
@@ -53,6 +54,7 @@ def read(holders: Sequence[Holder], token_seconds: int, sources: Sources) -> dic
 
     Raises:
         ApiError: The cluster gives no answer.
+        FormerVersion: The VMs were joined by a version that kept Secrets as resources.
     """
     sources = replace(sources, get=at_one_moment(sources.get))
     now, seconds = sources.now(), token_seconds
@@ -63,6 +65,7 @@ def read(holders: Sequence[Holder], token_seconds: int, sources: Sources) -> dic
             raise
         # Who may not read Secrets cannot mint either: a preview with few rights shows what stands there.
         return {holder.vm.name: Wanted(unseen=True) for holder in holders}
+    refuse_former_version(secrets, [holder.vm for holder in holders])
     records = {holder.vm.name: record_of(holder.vm, secrets) for holder in holders}
     doubtful = [h for h in holders if need_if_cut_off(h, records[h.vm.name], seconds, now)]
     cut_off = _without_connection(doubtful, sources)
@@ -81,7 +84,7 @@ def read(holders: Sequence[Holder], token_seconds: int, sources: Sources) -> dic
 def _secrets(holders: Sequence[Holder], sources: Sources) -> Objects:
     """The Secrets that are VMs' credentials: of their namespaces only, for a deployer that sees no others."""
     spaces = sorted({holder.vm.namespace for holder in holders})
-    paths = [selecting(f"/api/v1/namespaces/{space}/secrets", VM_LABEL) for space in spaces]
+    paths = [selecting(secrets_path(space), VM_LABEL) for space in spaces]
     return [item for path in paths for item in items(sources.get, path)]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from cluster.objects import made_by_pulumi
 from registration.ladder import DeclaredVm, parse_time
 
 VM_LABEL = "istio-vm-mesh/vm"
@@ -81,6 +82,28 @@ class Wanted:
     unseen: bool = False
     """Whether no Secret of the VM's was seen: it is new, or its Secret was deleted by hand, or whoever previews may not
     read Secrets, and so could not mint either. What the stack has already stays."""
+
+
+class FormerVersion(Exception):
+    """VMs were joined by a version whose stacks this one cannot take over; the message is for people."""
+
+
+def refuse_former_version(secrets: Iterable[Mapping[str, Any]], vms: Iterable[DeclaredVm]) -> None:
+    """Refuse a stack whose Secrets are resources of it: this version has none, so that they would be deleted.
+
+    With them go those that stood for a VM's leaving, which would take every VM out of the mesh.
+
+    Raises:
+        FormerVersion: There are such Secrets.
+    """
+    ours = {(vm.namespace, vm.name) for vm in vms}
+    resources = [secret["metadata"] for secret in secrets if made_by_pulumi(secret)]
+    found = {made["labels"][VM_LABEL] for made in resources if (made["namespace"], made["labels"][VM_LABEL]) in ours}
+    if found:
+        raise FormerVersion(
+            f"VMs {', '.join(sorted(found))} were joined by an earlier version of this program, and this one would "
+            "take them out of the mesh: destroy the stack with that version, then run up with this one"
+        )
 
 
 def secret_name(vm: str, number: int) -> str:

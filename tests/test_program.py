@@ -413,6 +413,23 @@ def test_who_may_not_read_secrets_still_previews(previewed: Run) -> None:
     assert run_program(preview=True, there=(), answers={path: forbidden}).names == previewed.names
 
 
+def test_vms_of_an_earlier_version_are_refused_before_anything_is_made(project: Path) -> None:
+    """Their Secrets were resources: this version would have them deleted, and what stood for the VMs' leaving."""
+    path = "/api/v1/namespaces/vm-apps/secrets?labelSelector=istio-vm-mesh%2Fvm"
+    metadata = {"name": "istio-vm-billing-1", "namespace": "vm-apps", "labels": {"istio-vm-mesh/vm": "billing-1"}}
+
+    def answers(manager: str) -> dict[str, Any]:
+        return {path: {"items": [{"metadata": {**metadata, "managedFields": [{"manager": manager}]}}]}}
+
+    run_program(preview=True, answers=answers("istio-vm-mesh"))
+    with pytest.raises(pulumi.RunError) as raised:
+        run_program(preview=True, answers=answers("pulumi-kubernetes-1a2b"))
+    assert str(raised.value) == (
+        "VMs billing-1 were joined by an earlier version of this program, and this one would take them out of the "
+        "mesh: destroy the stack with that version, then run up with this one"
+    )
+
+
 def test_two_runs_register_the_same(done: Run) -> None:
     first, second = (
         {name: (r.inputs, r.dependencies) for name, r in one.monitor.registered.items()}
