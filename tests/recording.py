@@ -48,7 +48,6 @@ class Registered:
     secret_outputs: frozenset[str]
     remote: bool
     delete_before_replace: bool
-    retain_on_delete: bool
     ignored: tuple[str, ...]
     """Inputs whose changes are ignored."""
     hooked: frozenset[str]
@@ -119,7 +118,6 @@ class Recorder(pulumi_mocks.MockMonitor):
                 secret_outputs=frozenset(request.additionalSecretOutputs),
                 remote=request.remote,
                 delete_before_replace=request.deleteBeforeReplace,
-                retain_on_delete=request.retainOnDelete,
                 ignored=tuple(request.ignoreChanges),
                 hooked=frozenset(step for step in ("before_create", "before_update") if getattr(request.hooks, step)),
             )

@@ -59,7 +59,7 @@ def leave(
     for name, text in (
         ("ssh", FAKE_SSH),
         ("kubectl", FAKE_KUBECTL),
-        ("sleep", '#!/bin/sh\necho "$1" >>"$HERE/slept"\n'),
+        ("sleep", '#!/bin/sh\necho "$1" >>"$HERE/slept"\n[ -z "$ENDED" ] || kill "$PPID"\n'),
     ):
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
@@ -73,6 +73,7 @@ def leave(
         "SAYS": says,
         "SECRETS": cluster.get("secrets", "billing-2 istio-vm-billing-2"),
         "THERE": cluster.get("there", ""),
+        "ENDED": cluster.get("ended", ""),
         "NO_CLUSTER": cluster.get("no_cluster", ""),
         "ISTIO_VM_MESH_KEY": KEY,
         "ISTIO_VM_MESH_BASTION_KEY": "jump",
@@ -148,6 +149,11 @@ def test_a_vm_that_answers_is_taken_down_as_any_other(tmp_path: Path) -> None:
     assert {line.split()[1] for line in files.splitlines() if line.startswith(("vm.key ", "known_hosts "))} == {"600"}
     assert not Path((tmp_path / "folder").read_text().strip()).exists(), "the key must not stay"
     assert runs(tmp_path) == 2, "logged in to before it is taken out of the mesh"
+
+
+def test_a_run_that_is_ended_leaves_no_key_behind(tmp_path: Path) -> None:
+    assert leave(tmp_path, 0, IN, ended="y").returncode == 129
+    assert not Path((tmp_path / "folder").read_text().strip()).exists()
 
 
 def at(address: str, what: str) -> str:

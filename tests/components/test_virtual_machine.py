@@ -273,6 +273,7 @@ def test_what_takes_a_vm_away_is_known_once_there_is_something_on_it(done: Run) 
         "vm: billing-1\nnamespace: vm-apps\nentry: billing-10.77.0.21-net1\nlogin: root 10.77.0.21 22\n"
         f"host-key: ssh-ed25519 AAAA\nkubeconfig: .lab/kubeconfig\ntake-down: {take_down('10.77.0.21', 'billing-1')}\n"
     )
+    assert done["billing-1-membership"].request.customTimeouts.delete == "15m"
     assert secrets(membership) == [KEY]
     assert {key: value for key, value in membership["environment"].items() if key != "ISTIO_VM_MESH_KEY"} == {
         "ENTRY": "vm-apps/billing-10.77.0.21-net1",

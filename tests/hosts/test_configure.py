@@ -44,3 +44,13 @@ def test_a_program_with_its_settings_in_it_stays_until_they_stand_in_a_file(tmp_
     assert on_host("dash", tmp_path, f"{STUBS}install_package() {{ :; }}\nconfigure\n").returncode == 0
     assert helper.read_bytes() == (tmp_path / "program.sh").read_bytes()
     assert (tmp_path / STATE[1:] / "desired").read_text() == state_text(HOST)
+
+
+@pytest.mark.parametrize("installs", [True, False])
+def test_systemd_is_told_of_a_unit_that_came_with_a_package(tmp_path: Path, *, installs: bool) -> None:
+    """The drop-in alone would not say so: it is the same before and after an upgrade."""
+    package = "install_package() { new_unit=y; }" if installs else "install_package() { :; }"
+    told = 'systemctl() { echo "$*" >>"$root/told"; }'
+    assert on_host("dash", tmp_path, f"{STUBS}{package}\nconfigure\n").returncode == 0
+    assert on_host("dash", tmp_path, f"{STUBS}{package}\n{told}\nconfigure\n").returncode == 0
+    assert (tmp_path / "told").exists() == installs

@@ -53,8 +53,9 @@ def test_the_hosts_own_facts_choose_the_package_and_how_it_is_installed(
     tools = "".join(f"cat >bin/{name} <<'EOT'\n#!/bin/sh\n{body}\nEOT\n" for name, body in after.items() if "-" in name)
     install = f'checks; new=$state/new.$family; manager install "$new"\n{tools}{query}\ninstalled() {{ false; }}'
     finish = 'manager() { case $1 in install) ;; *) by_$([ $family = deb ] && echo dpkg || echo rpm) "$@" ;; esac; }'
-    done = on_host(shell, tmp_path, f"{install}\n{finish}\ninstall_package", programs=programs)
+    done = on_host(shell, tmp_path, f"{install}\n{finish}\ninstall_package\necho unit: $new_unit", programs=programs)
     assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.endswith(b"\nunit: y\n"), "systemd has not heard of it yet"
     assert (tmp_path / "log").read_text() == installs.format(tmp_path)
     assert done.stdout.decode().strip().startswith("installed istio-sidecar 1.31.")
     assert state(tmp_path) == {"package": f"{DIGEST}\n".encode(), f"package.{family}": CONTENT}
